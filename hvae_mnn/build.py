@@ -1,0 +1,198 @@
+"""Build: a compiled model as a folder that stands on its own.
+
+    build/
+      manifest.json     schema version, model hash, hardware, layers, tiles, ports, scales
+      model.pt          the checkpoint: software parts and the software reference
+      lib/*.lib         the subcircuits used, copied from netlists/
+      decks/            one deck a tile, a folder a layer and gate
+      conductance.npz   target and programmed conductances, siemens, for each tile
+"""
+
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hvae_mnn.compiler.decks import format_deck, library_names
+from hvae_mnn.errors import ArtifactError
+from hvae_mnn.folders import written_whole
+from hvae_mnn.hardware import HardwareConfig, check_hardware
+from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hvae_mnn.plan import LayerPlan, Tile
+from hvae_mnn.resources import netlists_folder
+
+Array = NDArray[np.float64]
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+class Ports(BaseModel):
+    """Names of a deck's ports, `{row}` and `{column}` to be filled in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_source: str = "vcode_{row}"
+    code: str = "adc{column}"
+    analog: str = "hold{column}"
+
+
+class Manifest(BaseModel):
+    """What a Build is made of.
+
+    Attributes:
+        schema_version: Version of this layout.
+        model_hash: SHA-256 of the checkpoint's contents.
+        hardware_name: Preset or file that the hardware came from.
+        hardware: The whole configuration, SI units.
+        ports: Names of the decks' ports.
+        layers: encoder1, encoder2, decoder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    model_hash: str
+    hardware_name: str
+    hardware: HardwareConfig
+    ports: Ports = Ports()
+    layers: tuple[LayerPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A compiled model in memory.
+
+    Attributes:
+        manifest: Layers, tiles, hardware.
+        tiles: Tiles by name, with their conductances.
+        checkpoint: The trained model.
+        replay: For each layer, the input that a bare run of its decks replays, fractions.
+        folder: Where it lies; None until it is saved.
+    """
+
+    manifest: Manifest
+    tiles: Mapping[str, Tile]
+    checkpoint: Checkpoint
+    replay: Mapping[str, Array]
+    folder: Path | None = None
+
+    def layer(self, name: str) -> LayerPlan:
+        """Return a layer's plan by name."""
+        return next(layer for layer in self.manifest.layers if layer.name == name)
+
+    def memristors(self) -> int:
+        """Return the number of memristors."""
+        return sum(tile.g.size for tile in self.tiles.values())
+
+
+def save_build(build: Build, folder: Path, force: bool = False) -> Build:
+    """Write a Build whole or not at all; the same Build may be written again.
+
+    Raises:
+        ArtifactError: The folder holds another Build (unless `force`) or something else.
+    """
+
+    def may_replace(existing: Path) -> bool:
+        if not (existing / MANIFEST).is_file():
+            return False
+        if force or _is_same(existing, build.manifest):
+            return True
+        raise ArtifactError(f"{existing}: the folder holds another build; choose another --out or give --force")
+
+    with written_whole(folder, may_replace) as draft:
+        (draft / MANIFEST).write_text(build.manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        save_checkpoint(build.checkpoint, draft / "model.pt")
+        _save_conductances(build, draft / "conductance.npz")
+        _save_libraries(build.manifest.hardware, draft / "lib")
+        _save_decks(build, draft)
+    return Build(build.manifest, build.tiles, build.checkpoint, build.replay, folder)
+
+
+def load_build(folder: Path) -> Build:
+    """Open a Build and check that its parts belong together.
+
+    Raises:
+        ArtifactError: Missing, incomplete, damaged, or of another schema version.
+    """
+    manifest = load_manifest(folder)
+    if not (folder / "model.pt").is_file():
+        raise ArtifactError(f"{folder}: model.pt is missing from the build; compile it again")
+    checkpoint = load_checkpoint(folder / "model.pt")
+    if checkpoint.content_hash() != manifest.model_hash:
+        raise ArtifactError(
+            f"{folder}: model.pt is not the model the build was compiled from "
+            f"({checkpoint.content_hash()[:12]} instead of {manifest.model_hash[:12]}); compile it again"
+        )
+    tiles = _load_tiles(folder, manifest)
+    return Build(manifest, tiles, checkpoint, {}, folder)
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read a Build's manifest.
+
+    Raises:
+        ArtifactError: The folder is not a Build, or of another schema version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ArtifactError(f"{folder}: not a build (no {MANIFEST}); make one with: hvae-mnn compile MODEL --out {folder}")
+    try:
+        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        place = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{path}: damaged or of another version ({place}: {first['msg']}); compile again") from None
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path}: schema version {manifest.schema_version}; this program reads {SCHEMA_VERSION}. Compile again"
+        )
+    check_hardware(manifest.hardware, str(path))
+    return manifest
+
+
+def _is_same(folder: Path, manifest: Manifest) -> bool:
+    try:
+        return load_manifest(folder) == manifest
+    except ArtifactError:
+        return False
+
+
+def _save_conductances(build: Build, path: Path) -> None:
+    arrays = {f"{name}/target": tile.g_target for name, tile in build.tiles.items()}
+    arrays |= {f"{name}/programmed": tile.g for name, tile in build.tiles.items()}
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _save_libraries(hardware: HardwareConfig, folder: Path) -> None:
+    folder.mkdir()
+    for name in library_names(hardware):
+        shutil.copyfile(netlists_folder() / f"{name}.lib", folder / f"{name}.lib")
+
+
+def _save_decks(build: Build, folder: Path) -> None:
+    for layer in build.manifest.layers:
+        for plan in layer.tiles:
+            text = format_deck(build.tiles[plan.name], layer, build.manifest.hardware, build.replay[layer.name])
+            path = folder / plan.deck
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+
+def _load_tiles(folder: Path, manifest: Manifest) -> dict[str, Tile]:
+    path = folder / "conductance.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {
+                plan.name: Tile(plan, arrays[f"{plan.name}/target"], arrays[f"{plan.name}/programmed"])
+                for layer in manifest.layers
+                for plan in layer.tiles
+            }
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{path}: missing or damaged ({error}); compile the build again") from None

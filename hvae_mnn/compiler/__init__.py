@@ -1,0 +1,1 @@
+"""Checkpoint to Build: blocks, mapping, decks."""

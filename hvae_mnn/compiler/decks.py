@@ -1,0 +1,166 @@
+"""Tile to SPICE text: one deck a tile, with its drivers, amplifiers and converters.
+
+Names in a deck say where a part stands: `Rm_12_7` is the memristor of row 12, column 7.
+Nodes: `code<j>` input code, `rp<j>`/`rn<j>` row at +V/-V, `c<k>` bit line, `out<k>`
+amplifier, `hold<k>` sample-and-hold, `adc<k>` output code, `en` row enable, `clk` sampling
+clock. Functions named `emit_*` yield lines and touch no file.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.physics.converters import Converter
+from hvae_mnn.physics.crossbar import ENABLE_STOP, SAMPLE_START, SAMPLE_STOP
+from hvae_mnn.physics.memristor import state_of
+from hvae_mnn.plan import BIAS, LayerPlan, Tile
+
+Array = NDArray[np.float64]
+
+
+def format_deck(tile: Tile, layer: LayerPlan, config: HardwareConfig, inputs: Array) -> str:
+    """Return a tile's deck.
+
+    Args:
+        tile: Conductances and scales.
+        layer: The layer it belongs to.
+        config: The hardware.
+        inputs: Calibration vector that a bare run replays, fractions of full scale, (inputs,).
+    """
+    lines: list[str] = []
+    lines += emit_header(tile, layer, config)
+    lines += (f".include ../../../lib/{name}.lib" for name in library_names(config))
+    lines += emit_options()
+    lines += emit_clocks(config)
+    lines += emit_drivers(tile, config, inputs)
+    lines += emit_array(tile, config)
+    lines += emit_columns(tile, config)
+    lines += emit_analysis(tile, config)
+    return "\n".join(lines) + "\n.end\n"
+
+
+def library_names(config: HardwareConfig) -> tuple[str, ...]:
+    """Return the subcircuits a configuration's decks use, in order of inclusion."""
+    converters = ["dac" if config.dac.bits else "dac_ideal", "adc" if config.adc.bits else "adc_ideal"]
+    amplifier = "transimpedance" if config.amplifier.gain else "transimpedance_ideal"
+    dynamic = config.array.memristor == "dynamic"
+    crosspoint = ["crosspoint_dynamic"] if dynamic and config.array.scheme == "paired" else []
+    memristor = ["memristor_dynamic"] if dynamic else []
+    return (*converters, amplifier, "sample_hold", *memristor, *crosspoint)
+
+
+def emit_header(tile: Tile, layer: LayerPlan, config: HardwareConfig) -> Iterator[str]:
+    """Yield the title and what a reader needs to use the deck on its own."""
+    plan = tile.plan
+    cycle, inputs = config.timing.cycle, sum(group.size for group in layer.groups)
+    bias = plan.inputs.count(BIAS)
+    yield f"* {plan.name}: {layer.cell} layer {layer.name}, gate {plan.gate}"
+    yield f"* rows: {plan.rows - bias} of the layer's {inputs} inputs and {bias} of bias"
+    yield f"* columns: hidden units {plan.column_start} to {plan.column_stop - 1} of {layer.hidden}"
+    yield f"* weights: {config.array.scheme}, w = k (1/r_s - G), k = {plan.weight_per_siemens:.6g} per siemens"
+    yield "* units: volt, ampere, ohm, second; on code nodes 1 V is 1 code (1 V is full scale where unquantised)"
+    yield f"* ports: vcode_<row> input code, v(adc<column>) output code, v(hold<column>) the same before the ADC"
+    yield f"* read: gate sum = {plan.scale:.6g} x code / code_max, added to the gate's other row tiles"
+    yield f"* cycle: {cycle:g} s; rows driven until {ENABLE_STOP * cycle:g} s, sampled from "
+    yield f"*        {SAMPLE_START * cycle:g} s to {SAMPLE_STOP * cycle:g} s, held to the end; `op` is the sampling state"
+
+
+def emit_options() -> Iterator[str]:
+    """Yield the solver's tolerances: tight, so that a reading is the network's and not the solver's."""
+    yield ".options reltol=1e-6 abstol=1e-14 vntol=1e-9 gmin=1e-15"
+
+
+def emit_clocks(config: HardwareConfig) -> Iterator[str]:
+    """Yield row enable and sampling clock: their DC value is the sampling state."""
+    cycle, edge = config.timing.cycle, config.timing.edge
+    start, width = SAMPLE_START * cycle, (SAMPLE_STOP - SAMPLE_START) * cycle
+    yield f"Ven en 0 DC 1 PULSE(0 1 {edge:.9g} {edge:.9g} {edge:.9g} {ENABLE_STOP * cycle:.9g} {2 * cycle:.9g})"
+    yield f"Vclk clk 0 DC 1 PULSE(0 1 {start:.9g} {edge:.9g} {edge:.9g} {width - edge:.9g} {2 * cycle:.9g})"
+
+
+def emit_drivers(tile: Tile, config: HardwareConfig, inputs: Array) -> Iterator[str]:
+    """Yield a code source and a DAC for each row."""
+    dac = Converter(config.dac.bits)
+    model = f"dac code_max={dac.code_max:g}" if dac.bits else "dac_ideal"
+    for j, place in enumerate(tile.plan.inputs):
+        code = dac.code_max if place == BIAS else float(dac.encode(inputs[place]))
+        yield f"Vcode_{j} code{j} 0 {code:.17g}"
+        yield f"Xdac_{j} code{j} en rp{j} rn{j} {model} v_ref={config.drive.v_read:.17g}"
+
+
+def emit_array(tile: Tile, config: HardwareConfig) -> Iterator[str]:
+    """Yield the crosspoints (and the reference column, where the scheme has one)."""
+    dynamic = config.array.memristor == "dynamic"
+    states = state_of(tile.g, config.memristor) if dynamic else tile.g
+    for j in range(tile.plan.rows):
+        if tile.plan.r_reference is not None:
+            yield f"Rs_{j} rp{j} cref {tile.plan.r_s:.17g}"
+        for k in range(tile.plan.columns):
+            if dynamic:
+                yield from _dynamic_crosspoint(tile, config, j, k, float(states[j, k]))
+            else:
+                yield from _static_crosspoint(tile, j, k)
+
+
+def _static_crosspoint(tile: Tile, j: int, k: int) -> Iterator[str]:
+    if tile.plan.r_reference is None:
+        yield f"Rs_{j}_{k} rp{j} c{k} {tile.plan.r_s:.17g}"
+        yield f"Rm_{j}_{k} rn{j} c{k} {1 / tile.g[j, k]:.17g}"
+    else:
+        yield f"Rm_{j}_{k} rp{j} c{k} {1 / tile.g[j, k]:.17g}"
+
+
+def _dynamic_crosspoint(tile: Tile, config: HardwareConfig, j: int, k: int, state: float) -> Iterator[str]:
+    m = config.memristor
+    device = (
+        f"x0={state:.17g} r_on={m.r_on:.17g} r_off={m.r_off:.17g} v_set={m.v_set:.17g} v_reset={m.v_reset:.17g} "
+        f"mobility={m.mobility:.17g} thickness={m.thickness:.17g} i_0={m.i_0:.17g} i_off={m.i_off:.17g} "
+        f"i_on={m.i_on:.17g} window_p={m.window_p}"
+    )
+    if tile.plan.r_reference is None:
+        yield f"Xm_{j}_{k} rp{j} rn{j} c{k} x{j}_{k} crosspoint_dynamic r_s={tile.plan.r_s:.17g} {device}"
+    else:
+        yield f"Xm_{j}_{k} rp{j} c{k} x{j}_{k} memristor_dynamic {device}"
+
+
+def emit_columns(tile: Tile, config: HardwareConfig) -> Iterator[str]:
+    """Yield each column's amplifier, sample-and-hold and ADC, and the reference column's amplifier."""
+    adc = Converter(config.adc.bits)
+    model = f"adc code_max={adc.code_max:g}" if adc.bits else "adc_ideal"
+    if tile.plan.r_reference is not None:
+        yield f"Xref cref ref {_amplifier(config, tile.plan.r_reference)}"
+    for k in range(tile.plan.columns):
+        if tile.plan.r_reference is not None:
+            yield f"Rref_{k} ref c{k} {tile.plan.r_reference:.17g}"
+        yield f"Xamp_{k} c{k} out{k} {_amplifier(config, tile.plan.r_f)}"
+        yield f"Xhold_{k} out{k} hold{k} clk sample_hold"
+        yield f"Xadc_{k} hold{k} adc{k} {model} v_full_scale={config.adc.v_full_scale:.17g}"
+
+
+def _amplifier(config: HardwareConfig, r_f: float) -> str:
+    a = config.amplifier
+    if a.gain is None:
+        return f"transimpedance_ideal r_f={r_f:.17g}"
+    return (
+        f"transimpedance r_f={r_f:.17g} gain={a.gain:.17g} gain_bandwidth={a.gain_bandwidth:.17g} "
+        f"offset={a.offset:.17g} v_saturation={a.v_saturation:.17g}"
+    )
+
+
+def emit_analysis(tile: Tile, config: HardwareConfig) -> Iterator[str]:
+    """Yield what a bare run computes and saves: an operating point, or a cycle for dynamic cells.
+
+    `ngspice -b` prints every saved node of an operating point by itself.
+    """
+    rows, columns = range(tile.plan.rows), range(tile.plan.columns)
+    signals = ["v(en)", "v(clk)", *(f"v(rp{j})" for j in rows)]
+    signals += [f"v({name}{k})" for name in ("out", "hold", "adc") for k in columns]
+    dynamic = config.array.memristor == "dynamic"
+    if dynamic:
+        signals += [f"v(x{j}_{k})" for j in rows for k in columns]
+    for start in range(0, len(signals), 16):
+        yield ".save " + " ".join(signals[start : start + 16])
+    cycle = f"{config.timing.cycle / 200:.9g} {config.timing.cycle:.9g} 0 {config.timing.cycle / 100:.9g}"
+    yield f".tran {cycle} uic" if dynamic else ".op"

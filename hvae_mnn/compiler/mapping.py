@@ -1,0 +1,63 @@
+"""WeightBlock to Tile: signed weights as conductances (eq. 12), scales of the read-out.
+
+    I_k = sum_j (1/R_s - G_jk) V_j,   1/R_s = (G_max + G_min)/2,   w = k (1/R_s - G)
+
+so a larger G is a more negative weight. A `paired` column's current goes through an
+inverting amplifier: v = -R_f I. A `reference-column` tile inverts the reference first and
+adds it to every column, v = -R_f (I_G - I_ref) = +R_f I.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_mnn.compiler.blocks import WeightBlock
+from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.plan import Tile, TilePlan, row_inputs
+
+Array = NDArray[np.float64]
+
+
+def map_block(block: WeightBlock, calibration: Array, config: HardwareConfig) -> Tile:
+    """Turn a block of weights into conductances and scales.
+
+    Args:
+        block: Weights for inputs as fractions of full scale.
+        calibration: Inputs of the layer as fractions of full scale, (samples, inputs).
+        config: The hardware.
+    """
+    array = config.array
+    g_middle, g_half = (array.g_max + array.g_min) / 2, (array.g_max - array.g_min) / 2
+    w_max = float(np.percentile(np.abs(block.weights), array.weight_percentile)) or 1.0
+    k = w_max / g_half
+    g_exact = g_middle - block.weights / k
+    g = np.clip(g_exact, array.g_min, array.g_max)
+    clipped = int(np.count_nonzero(np.abs(block.weights) > w_max * (1 + 1e-12)))
+    plan = _plan_tile(block, calibration, config, k, clipped)
+    return Tile(plan, g, g)
+
+
+def _plan_tile(
+    block: WeightBlock, calibration: Array, config: HardwareConfig, k: float, clipped: int
+) -> TilePlan:
+    array, v_read, v_adc = config.array, config.drive.v_read, config.adc.v_full_scale
+    rows, columns = block.weights.shape
+    paired = array.scheme == "paired"
+    sums = row_inputs(block.inputs, calibration, bias=1.0) @ block.weights
+    full_scale = float(np.percentile(np.abs(sums), config.adc.range_percentile)) or 1.0
+    r_s = 2 / (array.g_max + array.g_min)
+    place = f"r{block.row_tile}c{block.column_tile}"
+    return TilePlan(
+        name=f"{block.layer}.{block.gate}.{place}",
+        gate=block.gate,
+        deck=f"decks/{block.layer}/{block.gate}/{place}.cir",
+        inputs=tuple(block.inputs.tolist()),
+        column_start=block.column_start,
+        column_stop=block.column_start + columns,
+        weight_per_siemens=k,
+        r_s=r_s,
+        r_f=k * v_adc / (v_read * full_scale),
+        r_reference=None if paired else v_adc * r_s / (v_read * rows),
+        full_scale=full_scale,
+        scale=-full_scale if paired else full_scale,
+        clipped_weights=clipped,
+    )

@@ -1,0 +1,1 @@
+"""Ways to read a compiled tile: spice, nodal, software."""

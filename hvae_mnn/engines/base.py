@@ -1,0 +1,97 @@
+"""What every engine is: codes in, a Reading out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_mnn.physics.converters import Converter
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the columns of a layer gave in one cycle, tile after tile as in `LayerPlan.tiles`.
+
+    Attributes:
+        codes: ADC codes, (batch, outputs); fractions of full scale where unquantised.
+        analog: Column values before the ADC, fractions of full scale, (batch, outputs).
+    """
+
+    codes: Array
+    analog: Array
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Which engine gave a result.
+
+    Attributes:
+        name: `spice`, `nodal` or `software`.
+        version: Version of ngspice; empty for the others.
+        klu: Whether ngspice solves with KLU.
+    """
+
+    name: str
+    version: str = ""
+    klu: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Waveform:
+    """Signals of one tile over the cycles read so far.
+
+    Attributes:
+        time: Seconds from the start of the first cycle, (points,).
+        signals: Volt, (points,), by node name.
+        cycle: Length of a cycle, second.
+    """
+
+    time: Array
+    signals: Mapping[str, Array] = field(repr=False)
+    cycle: float
+
+
+class Engine(Protocol):
+    """Reads layers. Every engine passes `tests/equalities/`."""
+
+    info: EngineInfo
+    dac: Converter
+    adc: Converter
+
+    def step(self, codes: Mapping[str, Array]) -> dict[str, Reading]:
+        """Read some layers once.
+
+        Args:
+            codes: For each layer to read, DAC codes (batch, inputs).
+        """
+
+    def close(self) -> None:
+        """Free what the engine holds; it cannot be used afterwards."""
+
+    def __enter__(self) -> Self:
+        """Return the engine, to be closed at the end of a `with` block."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the engine."""
+
+
+class ClosingEngine:
+    """The `with` block of engines."""
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,148 @@
+"""Worker processes that each hold one object and answer calls to its methods.
+
+ngspice keeps global state and may crash; in a process of its own a crash is an error
+message. The processes are started with a fresh interpreter, so a script that uses the
+package needs no main guard, and they end when their pipe closes, whatever ended the parent.
+"""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, Pipe
+from typing import Any
+
+from hvae_mnn.errors import EngineError, UserError
+
+_SERVE = "from hvae_mnn.engines.pool import serve; serve({fd}, {factory!r})"
+
+
+class WorkerPool:
+    """Processes that run methods of a factory's object.
+
+    Attributes:
+        size: Number of workers.
+    """
+
+    def __init__(self, factory: str, size: int) -> None:
+        """Start `size` workers; `factory` is `module:callable`, called without arguments in each."""
+        self.size = size
+        self._workers: list[_Worker] = []
+        try:
+            for _ in range(size):
+                self._workers.append(_Worker(factory))
+        except BaseException:
+            self.close()
+            raise
+
+    def call(self, method: str, arguments: Sequence[tuple[Any, ...] | None]) -> list[Any]:
+        """Call a method in every worker at once and wait for all.
+
+        Args:
+            method: Name of the method.
+            arguments: One tuple a worker; None leaves a worker out (its result is None).
+
+        Raises:
+            EngineError: A worker died.
+            UserError: What the method raised.
+        """
+        busy = [(w, a) for w, a in zip(self._workers, arguments, strict=True) if a is not None]
+        for worker, values in busy:
+            worker.send(method, values)
+        answers = {id(worker): worker.receive() for worker, _ in busy}
+        for answer in answers.values():
+            if isinstance(answer, BaseException):
+                raise answer
+        return [answers.get(id(worker)) for worker in self._workers]
+
+    def pids(self) -> list[int]:
+        """Return the process numbers of the workers."""
+        return [worker.process.pid for worker in self._workers]
+
+    def close(self) -> None:
+        """End all workers."""
+        for worker in self._workers:
+            worker.close()
+        self._workers = []
+
+
+class _Worker:
+    """One process and the pipe to it."""
+
+    def __init__(self, factory: str) -> None:
+        self._pipe, theirs = Pipe()
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the worker)
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _SERVE.format(fd=theirs.fileno(), factory=factory)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+
+    def send(self, method: str, arguments: tuple[Any, ...]) -> None:
+        try:
+            self._pipe.send((method, arguments))
+        except OSError:
+            raise self._died() from None
+
+    def receive(self) -> Any:
+        """Return the answer; an exception is returned, not raised, so that all workers are heard."""
+        try:
+            return self._pipe.recv()
+        except (EOFError, OSError):
+            return self._died()
+
+    def close(self) -> None:
+        self._pipe.close()
+        try:
+            self.process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._output.close()
+
+    def _died(self) -> EngineError:
+        code = self.process.wait()
+        how = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        self._output.seek(0)
+        last = self._output.read().decode(errors="replace").strip().splitlines()[-3:]
+        said = f"; its last words: {' | '.join(last)}" if last else ""
+        return EngineError(
+            f"engine worker (process {self.process.pid}) {how}{said}. "
+            "Run the command again; if memory ran out, use fewer --workers"
+        )
+
+
+def serve(fd: int, factory: str) -> None:
+    """Answer calls until the pipe closes (this runs in the worker)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pipe = Connection(fd)
+    held: Any = None
+    while True:
+        try:
+            method, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            held = held or _make(factory)
+            answer = getattr(held, method)(*arguments)
+        except UserError as error:
+            answer = error
+        except Exception:
+            answer = RuntimeError(f"in an engine worker:\n{traceback.format_exc()}")
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
+
+
+def _make(factory: str) -> Any:
+    module, _, name = factory.partition(":")
+    return getattr(importlib.import_module(module), name)()

@@ -1,0 +1,169 @@
+"""The spice engine: every tile read by a resident ngspice, spread over worker processes."""
+
+import os
+from collections.abc import Collection, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_mnn.build import Build
+from hvae_mnn.engines.base import ClosingEngine, EngineInfo, Reading, Waveform
+from hvae_mnn.engines.pool import WorkerPool
+from hvae_mnn.errors import ArtifactError, EngineError
+from hvae_mnn.physics.converters import Converter
+from hvae_mnn.plan import BIAS, LayerPlan, TilePlan, row_inputs
+
+Array = NDArray[np.float64]
+
+_FACTORY = "hvae_mnn.engines.spice_worker:SpiceWorker"
+
+
+def describe_ngspice() -> dict[str, str | bool]:
+    """Start an ngspice and return its version, extensions and library.
+
+    Raises:
+        EngineError: There is none, it is too old or it does not run.
+    """
+    pool = WorkerPool(_FACTORY, 1)
+    try:
+        answer: dict[str, str | bool] = pool.call("describe", [()])[0]
+    finally:
+        pool.close()
+    return answer
+
+
+class SpiceEngine(ClosingEngine):
+    """ngspice in worker processes, one deck a tile.
+
+    Tiles are read settled (`op`); those named in `transient`, and all tiles of dynamic
+    memristors, are read by one cycle of `tran` and leave a waveform.
+    """
+
+    def __init__(self, build: Build, workers: int | None = None, transient: Collection[str] = ()) -> None:
+        """Start the workers and load every deck.
+
+        Raises:
+            ArtifactError: The Build is not on disk, or `transient` names an unknown tile.
+            EngineError: ngspice is missing, too old, or refuses a deck.
+        """
+        if build.folder is None:
+            raise ArtifactError("the spice engine reads decks from disk: save the build first")
+        hardware = build.manifest.hardware
+        self._folder, self._hardware = build.folder.resolve(), hardware
+        self.dac, self.adc = Converter(hardware.dac.bits), Converter(hardware.adc.bits)
+        self._layers = {layer.name: layer for layer in build.manifest.layers}
+        self._tiles = [tile for layer in build.manifest.layers for tile in layer.tiles]
+        self._transient = self._choose_transient(transient)
+        self._cycles: dict[str, list[dict[str, Array]]] = {name: [] for name in sorted(self._transient)}
+        count = max(1, min(workers or os.cpu_count() or 1, len(self._tiles)))
+        self._pool = WorkerPool(_FACTORY, count)
+        try:
+            self._place = self._load_decks()
+            facts = self._pool.call("describe", [()] + [None] * (count - 1))[0]
+        except BaseException:
+            self.close()
+            raise
+        self.info = EngineInfo("spice", str(facts["version"]), bool(facts["klu"]))
+
+    def step(self, codes: Mapping[str, Array]) -> dict[str, Reading]:
+        """Read some layers once, all their tiles side by side."""
+        jobs: list[list[tuple[int, Array]]] = [[] for _ in range(self._pool.size)]
+        order: list[list[str]] = [[] for _ in range(self._pool.size)]
+        timed: list[tuple[TilePlan, Array]] = []
+        for name, values in codes.items():
+            for tile in self._layers[name].tiles:
+                rows = row_inputs(tile.inputs, values, bias=self.dac.code_max)
+                if tile.name in self._transient:
+                    timed.append((tile, rows))
+                    continue
+                worker, number = self._place[tile.name]
+                jobs[worker].append((number, rows))
+                order[worker].append(tile.name)
+        answers = self._pool.call("read", [(job,) if job else None for job in jobs])
+        read = {
+            tile: columns
+            for tiles, columns_of in zip(order, answers, strict=True)
+            for tile, columns in zip(tiles, columns_of or [], strict=True)
+        }
+        read |= self._run_cycles(timed)
+        return {name: self._assemble(self._layers[name], read) for name in codes}
+
+    def waveforms(self) -> dict[str, Waveform]:
+        """Return the waveforms of the transient tiles, cycles joined end to end."""
+        return {name: self._join(cycles) for name, cycles in self._cycles.items() if cycles}
+
+    def worker_pids(self) -> list[int]:
+        """Return the process numbers of the workers."""
+        return self._pool.pids()
+
+    def close(self) -> None:
+        """End the workers."""
+        self._pool.close()
+
+    def _choose_transient(self, names: Collection[str]) -> frozenset[str]:
+        known = [tile.name for tile in self._tiles]
+        if self._hardware.array.memristor == "dynamic" or "all" in names:
+            return frozenset(known)
+        for name in names:
+            if name not in known:
+                raise ArtifactError(
+                    f"--waveforms {name}: no such tile in the build; expected all or one of {', '.join(known[:3])}, ..."
+                )
+        return frozenset(names)
+
+    def _load_decks(self) -> dict[str, tuple[int, int]]:
+        """Deal each layer's tiles out over the workers; return (worker, deck number) by tile."""
+        place: dict[str, tuple[int, int]] = {}
+        loads: list[list[tuple[str, list[bool], int, str]]] = [[] for _ in range(self._pool.size)]
+        for i, tile in enumerate(self._tiles):
+            worker = i % self._pool.size
+            place[tile.name] = (worker, len(loads[worker]))
+            path = str(self._folder / tile.deck)
+            bias = [row == BIAS for row in tile.inputs]
+            loads[worker].append((path, bias, tile.columns, self._state_capacitor()))
+        self._pool.call("load", [(load,) for load in loads])
+        return place
+
+    def _state_capacitor(self) -> str:
+        array = self._hardware.array
+        if array.memristor == "static":
+            return ""
+        return "c.xm_{cell}.x_m.c_state" if array.scheme == "paired" else "c.xm_{cell}.c_state"
+
+    def _run_cycles(self, timed: list[tuple[TilePlan, Array]]) -> dict[str, tuple[Array, Array]]:
+        """Run one cycle in time for each tile; one tile a worker at a time."""
+        read: dict[str, tuple[Array, Array]] = {}
+        waiting = list(timed)
+        while waiting:
+            calls: list[tuple[int, Array, float] | None] = [None] * self._pool.size
+            running: list[TilePlan | None] = [None] * self._pool.size
+            for tile, rows in list(waiting):
+                worker, number = self._place[tile.name]
+                if running[worker] is None:
+                    if len(rows) != 1:
+                        raise EngineError(f"{tile.name}: transient reads take one sentence at a time")
+                    running[worker], calls[worker] = tile, (number, rows[0], self._hardware.timing.cycle)
+                    waiting = [(t, r) for t, r in waiting if t.name != tile.name]
+            for running_tile, signals in zip(running, self._pool.call("cycle", calls), strict=True):
+                if running_tile is not None:
+                    self._cycles[running_tile.name].append(signals)
+                    read[running_tile.name] = _held(running_tile, signals)
+        return read
+
+    def _assemble(self, layer: LayerPlan, read: Mapping[str, tuple[Array, Array]]) -> Reading:
+        codes = np.concatenate([read[tile.name][0] for tile in layer.tiles], axis=1)
+        volts = np.concatenate([read[tile.name][1] for tile in layer.tiles], axis=1)
+        return Reading(codes, volts / self._hardware.adc.v_full_scale)
+
+    def _join(self, cycles: list[dict[str, Array]]) -> Waveform:
+        duration = self._hardware.timing.cycle
+        time = np.concatenate([signals["time"] + i * duration for i, signals in enumerate(cycles)])
+        names = [name for name in cycles[0] if name != "time"]
+        joined = {name: np.concatenate([signals[name] for signals in cycles]) for name in names}
+        return Waveform(time, joined, duration)
+
+
+def _held(tile: TilePlan, signals: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Return the codes and held voltages at the end of a cycle, each (1, columns)."""
+    codes = np.array([[signals[f"adc{k}"][-1] for k in range(tile.columns)]])
+    return codes, np.array([[signals[f"hold{k}"][-1] for k in range(tile.columns)]])

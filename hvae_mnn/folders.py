@@ -1,0 +1,64 @@
+"""Result folders that are written whole or not at all."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hvae_mnn.errors import ArtifactError
+
+
+@contextmanager
+def written_whole(folder: Path, may_replace: Callable[[Path], bool]) -> Iterator[Path]:
+    """Give an empty folder beside `folder` to write in; on success it takes its place.
+
+    On any failure (a full disk, Ctrl-C) the new folder is removed and the old one stays.
+
+    Args:
+        folder: Where the result shall be.
+        may_replace: Says whether an existing non-empty folder may be replaced.
+
+    Raises:
+        ArtifactError: The folder cannot be written, or holds something else.
+    """
+    check_replaceable(folder, may_replace)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be written: {error.strerror}; choose another --out") from None
+    try:
+        yield draft
+        draft.chmod(0o755)
+        _swap(draft, folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ArtifactError(
+            f"{folder}: writing failed: {reason}; nothing was kept. Free space or choose another --out"
+        ) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_replaceable(folder: Path, may_replace: Callable[[Path], bool]) -> None:
+    """Refuse to overwrite what is not the same kind of result.
+
+    Raises:
+        ArtifactError: The folder is a file, or holds something that may not be replaced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError(f"{folder}: is a file; expected a folder or a new name. Choose another --out")
+    if folder.is_dir() and any(folder.iterdir()) and not may_replace(folder):
+        raise ArtifactError(
+            f"{folder}: the folder holds something else, which would be lost; choose another --out or empty it"
+        )
+
+
+def _swap(draft: Path, folder: Path) -> None:
+    """Put the draft in the folder's place; the old folder goes last."""
+    old = draft.with_name(draft.name + "-old")
+    if folder.exists():
+        folder.rename(old)
+    draft.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

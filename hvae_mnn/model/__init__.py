@@ -1,0 +1,1 @@
+"""The trained network: corpus, cells, text VAE, training (torch)."""
