@@ -1,0 +1,94 @@
+"""What the layers are fed on real sentences: full scales and calibration vectors.
+
+Converters need to know how large each group of inputs gets. Both results are activations, never
+text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hvae_mnn.model.corpus import PAD, Sentence
+from hvae_mnn.model.layers import LAYERS
+from hvae_mnn.model.vae import TextVae, pad_batch
+
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Inputs of each layer over training sentences.
+
+    Attributes:
+        samples: For each layer, vectors [x, h] or [x, h, z] at random steps, (samples, rows).
+        ranges: For each layer and group, the largest magnitude.
+    """
+
+    samples: dict[str, NDArray[np.float32]]
+    ranges: dict[str, dict[str, float]]
+
+
+@torch.no_grad()
+def calibrate(
+    model: TextVae, sentences: Sequence[Sentence], *, seed: int, sentence_count: int = 2000, samples: int = 256
+) -> Calibration:
+    """Run sentences drawn at random through the model and look at every layer's inputs.
+
+    Dropout is off; the decoder is teacher-forced at a sampled z, its first state included.
+    """
+    rng = np.random.default_rng(seed)
+    count = min(sentence_count, len(sentences))
+    chosen = sorted(rng.choice(len(sentences), count, replace=False), key=lambda i: len(sentences[i]))
+    generator = torch.Generator().manual_seed(seed)
+    was_training = model.training
+    model.eval()
+    collected: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in LAYERS}
+    for start in range(0, count, _BATCH):
+        tokens = pad_batch([sentences[i] for i in chosen[start : start + _BATCH]])
+        for layer, inputs in layer_inputs(model, tokens, generator).items():
+            collected[layer].append(inputs.numpy())
+    model.train(was_training)
+    vectors = {layer: np.concatenate(parts) for layer, parts in collected.items()}
+    return Calibration(
+        samples={
+            layer: v[np.sort(rng.choice(len(v), min(samples, len(v)), replace=False))] for layer, v in vectors.items()
+        },
+        ranges={layer: _ranges(model, layer, v) for layer, v in vectors.items()},
+    )
+
+
+def layer_inputs(model: TextVae, tokens: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return what each layer reads at every true step of tokens (B, T), (steps, rows) a layer."""
+    x = model.encoder_embedding(tokens)
+    lower = model.encoder1(x)[0]
+    upper = model.encoder2(lower)[0]
+    z, _, _ = model.driving_latents(tokens, generator)
+    words = model.decoder_embedding(tokens[:, :-1])
+    hidden = model.decode(tokens[:, :-1], z)
+    nothing = torch.zeros_like(lower[:, 0])
+    steps = {
+        "encoder1": torch.cat([x, _before(lower, nothing)], dim=2),
+        "encoder2": torch.cat([lower, _before(upper, nothing)], dim=2),
+        "decoder": torch.cat([words, _before(hidden, model.initial(z[:, 0])), z], dim=2),
+    }
+    read = tokens != PAD
+    predicted = tokens[:, 1:] != PAD
+    return {layer: value[predicted if layer == "decoder" else read] for layer, value in steps.items()}
+
+
+def _before(outputs: Tensor, first: Tensor) -> Tensor:
+    """Return the outputs one step earlier, the first state in front, (B, T, H)."""
+    return torch.cat([first[:, None], outputs[:, :-1]], dim=1)
+
+
+def _ranges(model: TextVae, layer: str, vectors: NDArray[np.float32]) -> dict[str, float]:
+    config = model.config
+    x_size = config.hidden if layer == "encoder2" else config.embedding
+    bounds = {"x": (0, x_size), "h": (x_size, x_size + config.hidden)}
+    if layer == "decoder":
+        bounds["z"] = (x_size + config.hidden, vectors.shape[1])
+    return {group: float(np.abs(vectors[:, a:b]).max()) for group, (a, b) in bounds.items()}

@@ -1,0 +1,298 @@
+"""A trained model on disk: sizes, words, weights and what was measured, in one file.
+
+The file is torch's zip format holding plain values and tensors. It is opened with
+`weights_only=True` and nothing else, so opening one never runs code. No sentence of the corpus is
+in it: the vocabulary is, and so are activations (`calibration`) and their ranges.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hvae_mnn.errors import CheckpointError
+from hvae_mnn.model.corpus import Vocabulary
+from hvae_mnn.model.layers import (
+    GateWeights,
+    Group,
+    LayerWeights,
+    SoftwareParts,
+    layer_weights,
+    software_parts,
+)
+from hvae_mnn.model.vae import ModelConfig, TextVae
+
+__all__ = [
+    "Checkpoint",
+    "GateWeights",
+    "Group",
+    "LayerWeights",
+    "SoftwareParts",
+    "load_checkpoint",
+    "save_checkpoint",
+    "write_whole",
+]
+
+FORMAT = "hvae-mnn checkpoint"
+VERSION = 1
+_PARTS = ("config", "vocabulary", "weights", "calibration", "ranges", "metrics", "provenance")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A trained model.
+
+    Attributes:
+        config: Sizes and wiring.
+        vocabulary: The words, in the order of their numbers.
+        weights: Torch's state dict as float32 arrays.
+        calibration: For each layer, input vectors in the order of its groups, (samples, rows).
+        ranges: For each layer and group, the largest magnitude seen in training sentences.
+        metrics: What was measured on the test split; see `hvae_mnn.model.measures`.
+        provenance: Corpus, command and settings it was trained with.
+    """
+
+    config: ModelConfig
+    vocabulary: Vocabulary
+    weights: Mapping[str, NDArray[np.float32]]
+    calibration: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    ranges: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.vocabulary) != self.config.vocabulary_size:
+            raise CheckpointError(
+                f"checkpoint has {len(self.vocabulary)} words but config.vocabulary_size is "
+                f"{self.config.vocabulary_size}; expected the same number. Restore the file."
+            )
+        _check_weights(self.config, self.weights)
+
+    def build_model(self) -> TextVae:
+        """Return the network with these weights, in evaluation mode, float32."""
+        model = TextVae(self.config)
+        model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.weights.items()})
+        return model.eval()
+
+    def layer_weights(self) -> tuple[LayerWeights, ...]:
+        """Return encoder 1, encoder 2 and decoder as gate tables, float64."""
+        return layer_weights(self.config, self.weights)
+
+    def software_parts(self) -> SoftwareParts:
+        """Return embeddings, latent heads, first state and output projection, float64."""
+        return software_parts(self.weights)
+
+    def content_hash(self) -> str:
+        """Return a SHA-256 over config, vocabulary and weights, hexadecimal."""
+        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+        digest.update("\n".join(self.vocabulary.words).encode())
+        for name in sorted(self.weights):
+            digest.update(name.encode())
+            digest.update(self.weights[name].astype("<f4").tobytes())
+        return digest.hexdigest()
+
+    def rounded_to_half(self) -> "Checkpoint":
+        """Return the checkpoint with its weights rounded to what 16-bit floats can hold."""
+        with np.errstate(over="ignore"):
+            rounded = {name: value.astype(np.float16) for name, value in self.weights.items()}
+        return replace(self, weights={name: value.astype(np.float32) for name, value in rounded.items()})
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = False) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Args:
+        checkpoint: What to write.
+        path: The file; its folder is made if it is missing.
+        half: Store weights as 16-bit floats.
+
+    Raises:
+        CheckpointError: The disk is full or the folder cannot be written, or a weight does not fit
+            into 16 bits. A file that stood there before is untouched.
+    """
+    stored = checkpoint.rounded_to_half() if half else checkpoint
+    precision = np.float16 if half else np.float32
+    payload = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": asdict(stored.config),
+        "vocabulary": "\n".join(stored.vocabulary.words),
+        "weights": {name: torch.from_numpy(value.astype(precision)) for name, value in stored.weights.items()},
+        "calibration": {
+            name: torch.from_numpy(value.astype(np.float16)) for name, value in stored.calibration.items()
+        },
+        "ranges": {layer: dict(groups) for layer, groups in stored.ranges.items()},
+        "metrics": dict(stored.metrics),
+        "provenance": dict(stored.provenance),
+    }
+    write_whole(payload, path)
+
+
+def write_whole(payload: Mapping[str, Any], path: str | Path) -> None:
+    """Save with torch beside the target, then move into place.
+
+    Raises:
+        CheckpointError: It could not be written; nothing half written stays behind.
+    """
+    target = Path(path)
+    buffer = io.BytesIO()
+    torch.save(dict(payload), buffer)
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(buffer.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {str(target)!r} could not be written ({error.strerror or error}); expected "
+            f"{len(buffer.getvalue())} free bytes and a folder that can be written. "
+            "Free some space or choose another path."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a checkpoint and check all of it.
+
+    Raises:
+        CheckpointError: It is missing, no checkpoint, of another version, would run code, or
+            disagrees with itself.
+    """
+    source = Path(path)
+    payload = load_plain(source)
+    _check_payload(payload, source)
+    try:
+        return _from_payload(payload)
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {str(source)!r}: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(
+            f"checkpoint {str(source)!r} is malformed ({error}); expected a file written by `hvae-mnn train`. "
+            "Train the model again."
+        ) from error
+
+
+def load_plain(source: Path) -> Any:
+    """Read a torch file of plain values and tensors, without ever running code from it."""
+    if not source.is_file():
+        raise CheckpointError(
+            f"checkpoint {str(source)!r} does not exist; expected a file written by `hvae-mnn train`. "
+            "Check the path."
+        )
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if _names_code(source):
+            raise CheckpointError(
+                f"checkpoint {str(source)!r} wants to run code when it is opened; expected plain values and "
+                "tensors. It was not opened. Use a file that you trained or trust."
+            ) from error
+        raise _not_a_checkpoint(source) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError) as error:
+        raise _not_a_checkpoint(source) from error
+
+
+def _names_code(source: Path) -> bool:
+    """Whether a refused pickle asks for an object to be imported or called; nothing is executed."""
+    import pickletools
+
+    try:
+        data = _pickle_bytes(source)
+        return any(op.name in ("GLOBAL", "STACK_GLOBAL", "REDUCE", "INST") for op, _, _ in pickletools.genops(data))
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile):
+        return False
+
+
+def _pickle_bytes(source: Path) -> bytes:
+    if not zipfile.is_zipfile(source):
+        return source.read_bytes()
+    with zipfile.ZipFile(source) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("data.pkl"))
+        return archive.read(name)
+
+
+def _not_a_checkpoint(source: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{str(source)!r} is not a checkpoint or is damaged; expected a file written by `hvae-mnn train`. "
+        "Check the path or train the model again."
+    )
+
+
+def _check_payload(payload: Any, source: Path) -> None:
+    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+        raise _not_a_checkpoint(source)
+    if payload.get("version") != VERSION:
+        raise CheckpointError(
+            f"checkpoint {str(source)!r} has format version {payload.get('version')!r}; this program reads "
+            f"version {VERSION}. Use the program that wrote it or train the model again."
+        )
+    missing = [part for part in _PARTS if part not in payload]
+    if missing:
+        raise CheckpointError(
+            f"checkpoint {str(source)!r} lacks {', '.join(missing)}; expected {', '.join(_PARTS)}. "
+            "Train the model again."
+        )
+
+
+def _from_payload(payload: Mapping[str, Any]) -> Checkpoint:
+    return Checkpoint(
+        config=_config(payload["config"]),
+        vocabulary=Vocabulary(tuple(payload["vocabulary"].split("\n"))),
+        weights={name: value.numpy().astype(np.float32) for name, value in payload["weights"].items()},
+        calibration={name: value.numpy().astype(np.float32) for name, value in payload["calibration"].items()},
+        ranges={
+            layer: {group: float(value) for group, value in groups.items()}
+            for layer, groups in payload["ranges"].items()
+        },
+        metrics={str(name): float(value) for name, value in payload["metrics"].items()},
+        provenance={str(name): str(value) for name, value in payload["provenance"].items()},
+    )
+
+
+def _config(values: Mapping[str, Any]) -> ModelConfig:
+    known = {entry.name for entry in fields(ModelConfig)}
+    if set(values) != known:
+        odd = ", ".join(sorted(set(values) ^ known))
+        raise CheckpointError(f"config has unknown or missing keys ({odd}). Train the model again.")
+    return ModelConfig(**{**values, "encoder": tuple(values["encoder"])})
+
+
+def _check_weights(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    with torch.device("meta"):
+        expected = {name: tuple(value.shape) for name, value in TextVae(config).state_dict().items()}
+    odd = sorted(set(expected) ^ set(weights))
+    if odd:
+        raise CheckpointError(
+            f"weights and config disagree on {', '.join(odd)}; expected exactly the weights of config's cells. "
+            "Restore the file."
+        )
+    for name, shape in expected.items():
+        found = weights[name]
+        if found.shape != shape:
+            raise CheckpointError(
+                f"weight {name} has shape {found.shape}; config says {shape}. Restore the file."
+            )
+        if not math.isfinite(float(np.abs(found).max(initial=0.0))):
+            raise CheckpointError(
+                f"weight {name} holds NaN or infinite values; expected finite numbers. Train the model again "
+                "with a lower learning rate, or without half precision."
+            )

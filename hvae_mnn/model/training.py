@@ -1,0 +1,394 @@
+"""Training: a corpus and a configuration in, a checkpoint out, resumable at any moment.
+
+Beside the target lies `<out>.training` while a run is under way: weights, optimiser, random state,
+place in the epoch and the best weights so far. The same call picks it up, and the result is that
+of a run that was never interrupted, bit for bit.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hvae_mnn.errors import CheckpointError, TrainingError
+from hvae_mnn.model.calibration import calibrate
+from hvae_mnn.model.checkpoint import Checkpoint, load_plain, save_checkpoint, write_whole
+from hvae_mnn.model.corpus import Corpus, Sentence
+from hvae_mnn.model.measures import evaluate_likelihood, measure_all
+from hvae_mnn.model.vae import ModelConfig, TextVae, pad_batch
+
+STATE_FORMAT = "hvae-mnn training state"
+STATE_VERSION = 1
+SECONDS_BETWEEN_SAVES = 120.0
+_POOL = 50  # batches that are sorted by length together; chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides the outcome of a training run, besides the corpus.
+
+    Attributes:
+        preset: Name of the preset these values started from.
+        encoder: Cells of encoder 1 and encoder 2.
+        decoder: Cell of the decoder.
+        latent_mode: `last` or `per-step`; see `ModelConfig`.
+        embedding: Width of the word embeddings.
+        hidden: Width of the recurrent layers.
+        latent: Width of the latent.
+        embedding_dropout: Share of embedding entries dropped.
+        word_dropout: Share of decoder input words replaced by `<unk>`, which makes the decoder lean
+            on z.
+        max_length: Longest sentence, words.
+        learning_rate: Adam's step size at the start; it falls to a twentieth along a cosine.
+        weight_decay: L2 penalty.
+        adam_eps: Adam's epsilon.
+        clip: Largest norm of the gradient.
+        kl_warmup: Epochs over which the weight of the KL rises from 0 to 1; 0 for none, as the paper.
+        batch: Sentences a step.
+        epochs: Passes over the training split.
+        seed: Seed of initial weights, order, dropout and sampling.
+        half: Round the final weights to 16 bits, measure them so and store them so.
+    """
+
+    preset: str = "tiny"
+    encoder: tuple[str, str] = ("lstm", "lstm")
+    decoder: str = "lstm"
+    latent_mode: str = "last"
+    embedding: int = 64
+    hidden: int = 64
+    latent: int = 32
+    embedding_dropout: float = 0.0
+    word_dropout: float = 0.0
+    max_length: int = 100
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    adam_eps: float = 1e-8
+    clip: float = 5.0
+    kl_warmup: float = 0.0
+    batch: int = 64
+    epochs: int = 20
+    seed: int = 0
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "adam_eps", "clip", "batch", "epochs"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise TrainingError(f"training option {name} is {value}; expected more than 0. Change it.")
+        for name in ("weight_decay", "kl_warmup"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise TrainingError(f"training option {name} is {value}; expected 0 or more. Change it.")
+        self.model_config(vocabulary_size=5)
+
+    def model_config(self, vocabulary_size: int) -> ModelConfig:
+        """Return the sizes and wiring for a vocabulary."""
+        names = {entry.name for entry in fields(ModelConfig)} - {"vocabulary_size"}
+        return ModelConfig(vocabulary_size=vocabulary_size, **{name: getattr(self, name) for name in names})
+
+
+PRESETS: Mapping[str, TrainConfig] = {
+    # The shipped Penn Treebank model: the whole vocabulary in less than 5 MB of 16-bit weights.
+    "tiny": TrainConfig(
+        preset="tiny", learning_rate=3e-3, word_dropout=0.3, embedding_dropout=0.1, epochs=24, half=True
+    ),
+    # The shipped model of the generated grammar.
+    "grammar": TrainConfig(
+        preset="grammar", embedding=32, hidden=48, latent=24, max_length=20, learning_rate=5e-3, epochs=40
+    ),
+    # The paper's sizes. TWR-VAE trains with Adam at 1e-4 on batches in order of length; a step of
+    # 1e-3 and shuffled batches of similar length, as here, reach the same place far sooner.
+    "paper": TrainConfig(
+        preset="paper",
+        embedding=512,
+        hidden=256,
+        latent=32,
+        embedding_dropout=0.5,
+        weight_decay=1e-5,
+        adam_eps=1e-6,
+        epochs=50,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingEvent:
+    """How far a training run is; reported after every batch and after every epoch.
+
+    Attributes:
+        epoch: Epoch under way, from 1.
+        epochs: All epochs.
+        batch: Batches done in this epoch.
+        batches: All batches of an epoch.
+        train_loss: Mean loss of this epoch so far, nats a sentence.
+        valid_loss: Loss on the validation split; only in the report that ends an epoch.
+        best_epoch: Epoch of the lowest validation loss so far, 0 before there is one.
+    """
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    train_loss: float
+    valid_loss: float | None
+    best_epoch: int
+
+
+Progress = Callable[[TrainingEvent], None]
+
+
+def train(
+    corpus: Corpus,
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    progress: Progress | None = None,
+    threads: int | None = None,
+    provenance: Mapping[str, str] | None = None,
+    seconds_between_saves: float = SECONDS_BETWEEN_SAVES,
+) -> Checkpoint:
+    """Train a model, measure it on the test split and save it.
+
+    Args:
+        corpus: Sentences to fit, to choose by and to measure on.
+        config: Sizes, optimiser, seed.
+        out: Where the checkpoint goes. `<out>.training` beside it holds the state of an
+            unfinished run; the same call continues it.
+        progress: Called with a `TrainingEvent` after every batch and every epoch.
+        threads: Threads torch may use during the call; as they are if not given.
+        provenance: More lines for the checkpoint's provenance, such as the command.
+        seconds_between_saves: How often the state is saved inside an epoch, seconds.
+
+    Raises:
+        TrainingError: The loss is not a number, a sentence is too long, or the state beside `out`
+            belongs to another run.
+        CheckpointError: Something could not be written.
+    """
+    _check_lengths(corpus, config)
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads or threads_before)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            run = _Run(corpus, config, Path(out), progress, seconds_between_saves)
+            run.resume_or_start()
+            run.fit()
+            return run.finish(provenance or {})
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def state_path(out: str | Path) -> Path:
+    """Return where the state of an unfinished run to `out` lies."""
+    path = Path(out)
+    return path.with_name(path.name + ".training")
+
+
+def epoch_batches(sentences: tuple[Sentence, ...], batch: int, seed: int, epoch: int) -> list[list[int]]:
+    """Return the batches of an epoch as places in `sentences`: shuffled, similar lengths together."""
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(sentences))
+    batches: list[list[int]] = []
+    for start in range(0, len(order), batch * _POOL):
+        pool = sorted(order[start : start + batch * _POOL].tolist(), key=lambda place: len(sentences[place]))
+        batches.extend(pool[first : first + batch] for first in range(0, len(pool), batch))
+    return [batches[place] for place in rng.permutation(len(batches))]
+
+
+class _Run:
+    """One training run: the mutable state between `resume_or_start` and `finish`."""
+
+    def __init__(
+        self, corpus: Corpus, config: TrainConfig, out: Path, progress: Progress | None, interval: float
+    ) -> None:
+        self.corpus, self.config, self.out = corpus, config, out
+        self.progress, self.interval = progress, interval
+        torch.manual_seed(config.seed)
+        self.model = TextVae(config.model_config(len(corpus.vocabulary)))
+        self.optimiser = torch.optim.Adam(
+            self.model.parameters(),
+            lr=config.learning_rate,
+            eps=config.adam_eps,
+            weight_decay=config.weight_decay,
+        )
+        self.epoch = 0
+        self.batch = 0
+        self.loss_sum = 0.0
+        self.best_loss = math.inf
+        self.best_epoch = 0
+        self.best = self._weights()
+        self.saved_at = time.monotonic()
+
+    def resume_or_start(self) -> None:
+        """Continue from the state beside the target, if there is one."""
+        path = state_path(self.out)
+        if path.exists():
+            self._restore(_load_state(path), path)
+        self._save()
+
+    def fit(self) -> None:
+        """Run the epochs that are left."""
+        while self.epoch < self.config.epochs:
+            self._run_epoch()
+            valid = evaluate_likelihood(self.model, self.corpus.valid, seed=self.config.seed).objective
+            if not math.isfinite(valid):
+                raise self._diverged(valid)
+            if valid < self.best_loss:
+                self.best_loss, self.best_epoch, self.best = valid, self.epoch + 1, self._weights()
+            self._report(valid)
+            self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
+            self._save()
+
+    def finish(self, provenance: Mapping[str, str]) -> Checkpoint:
+        """Calibrate, measure and save the best weights; remove the state."""
+        weights = {name: value.numpy() for name, value in self.best.items()}
+        checkpoint = Checkpoint(self.model.config, self.corpus.vocabulary, weights)
+        if self.config.half:
+            checkpoint = checkpoint.rounded_to_half()
+        model = checkpoint.build_model()
+        calibration = calibrate(model, self.corpus.train, seed=self.config.seed)
+        checkpoint = replace(
+            checkpoint,
+            calibration=calibration.samples,
+            ranges=calibration.ranges,
+            metrics=measure_all(model, self.corpus.test, seed=self.config.seed)
+            | {"best_epoch": float(self.best_epoch), "valid_loss": self.best_loss},
+            provenance=_provenance(self.corpus, self.config) | dict(provenance),
+        )
+        save_checkpoint(checkpoint, self.out, half=self.config.half)
+        state_path(self.out).unlink(missing_ok=True)
+        return checkpoint
+
+    def _run_epoch(self) -> None:
+        batches = epoch_batches(self.corpus.train, self.config.batch, self.config.seed, self.epoch)
+        self.model.train()
+        while self.batch < len(batches):
+            done = self.epoch + self.batch / len(batches)
+            self._set_learning_rate(done / self.config.epochs)
+            kl_weight = min(1.0, done / self.config.kl_warmup) if self.config.kl_warmup else 1.0
+            self.loss_sum += self._step([self.corpus.train[place] for place in batches[self.batch]], kl_weight)
+            self.batch += 1
+            self._report(None)
+            if time.monotonic() - self.saved_at > self.interval:
+                self._save()
+
+    def _step(self, sentences: list[Sentence], kl_weight: float) -> float:
+        loss = self.model.losses(pad_batch(sentences)).objective(kl_weight)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise self._diverged(value)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimiser.step()
+        return value
+
+    def _set_learning_rate(self, done: float) -> None:
+        share = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * share
+
+    def _report(self, valid_loss: float | None) -> None:
+        if self.progress is None:
+            return
+        batches = math.ceil(len(self.corpus.train) / self.config.batch)
+        mean = self.loss_sum / max(self.batch, 1)
+        self.progress(
+            TrainingEvent(
+                self.epoch + 1, self.config.epochs, self.batch, batches, mean, valid_loss, self.best_epoch
+            )
+        )
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def _identity(self) -> dict[str, Any]:
+        return asdict(self.config) | {"corpus": self.corpus.fingerprint()}
+
+    def _save(self) -> None:
+        state = {
+            "format": STATE_FORMAT,
+            "version": STATE_VERSION,
+            "identity": self._identity(),
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "random": torch.get_rng_state(),
+            "place": (self.epoch, self.batch, self.loss_sum),
+            "best": (self.best_loss, self.best_epoch, self.best),
+        }
+        write_whole(state, state_path(self.out))
+        self.saved_at = time.monotonic()
+
+    def _restore(self, state: Mapping[str, Any], path: Path) -> None:
+        _check_identity(self._identity(), state["identity"], path)
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"])
+        self.epoch, self.batch, self.loss_sum = state["place"]
+        self.best_loss, self.best_epoch, self.best = state["best"]
+
+    def _diverged(self, loss: float) -> TrainingError:
+        return TrainingError(
+            f"training loss is {loss} in epoch {self.epoch + 1}, batch {self.batch + 1}; expected a finite "
+            f"number. Lower --learning-rate (now {self.config.learning_rate:g}) and delete "
+            f"{str(state_path(self.out))!r}."
+        )
+
+
+def _load_state(path: Path) -> Mapping[str, Any]:
+    try:
+        state = load_plain(path)
+    except CheckpointError as error:
+        raise _foreign_state(path) from error
+    if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
+        raise _foreign_state(path)
+    if state.get("version") != STATE_VERSION:
+        raise TrainingError(
+            f"training state {str(path)!r} has version {state.get('version')!r}; this program reads "
+            f"{STATE_VERSION}. Delete it to start again."
+        )
+    return state
+
+
+def _foreign_state(path: Path) -> TrainingError:
+    return TrainingError(
+        f"{str(path)!r} is not the state of a training run or is damaged; expected one written by "
+        "`hvae-mnn train`. Delete it to start again."
+    )
+
+
+def _check_identity(expected: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
+    names = [name for name in expected if _plain(expected[name]) != _plain(found.get(name))]
+    if names:
+        pairs = ", ".join(
+            "another corpus" if name == "corpus" else f"{name} {found.get(name)} (now {expected[name]})"
+            for name in names
+        )
+        raise TrainingError(
+            f"training state {str(path)!r} belongs to another run: {pairs}; expected the same options and "
+            "corpus. Repeat the first command, choose another --out, or delete the state."
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _check_lengths(corpus: Corpus, config: TrainConfig) -> None:
+    for split in ("train", "valid", "test"):
+        longest = max(len(sentence) for sentence in getattr(corpus, split))
+        if longest > config.max_length:
+            raise TrainingError(
+                f"corpus {corpus.name!r} has a sentence of {longest} words in its {split} split; the model "
+                f"reads at most {config.max_length}. Raise max_length or cut the corpus."
+            )
+
+
+def _provenance(corpus: Corpus, config: TrainConfig) -> dict[str, str]:
+    settings = {name: str(_plain(value)) for name, value in asdict(config).items()}
+    return {"corpus": corpus.name, "corpus_sha256": corpus.fingerprint(), **settings}

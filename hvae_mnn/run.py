@@ -1,0 +1,274 @@
+"""Run: what a simulated sentence leaves behind, in memory and as a folder.
+
+    run/
+      run.json          what `simulate --json` prints
+      trace.npz         for each layer: inputs, codes, analog and exact readings, (steps, ...)
+      waveforms.npz     for each tile read in time: `<tile>/time` and `<tile>/<node>`, if any
+"""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_mnn.engines.base import Engine, EngineInfo, Reading, Waveform
+from hvae_mnn.errors import ArtifactError
+from hvae_mnn.folders import written_whole
+from hvae_mnn.model.corpus import Vocabulary
+
+Array = NDArray[np.float64]
+
+RUN_FILE = "run.json"
+_TRACE_PARTS = ("inputs", "codes", "analog", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of the comparison: hardware or software.
+
+    Attributes:
+        tokens: Words said.
+        text: The same as one string.
+        mu: Posterior mean, (L,) or (T, L).
+        logvar: Posterior log variance.
+        z: Latent sample.
+    """
+
+    tokens: tuple[str, ...]
+    text: str
+    mu: Array
+    logvar: Array
+    z: Array
+
+    @classmethod
+    def from_tokens(
+        cls, vocabulary: Vocabulary, ids: tuple[int, ...], mu: Array, logvar: Array, z: Array
+    ) -> "Side":
+        """Name the words of token numbers."""
+        return cls(vocabulary.tokens(ids), vocabulary.decode(ids), mu, logvar, z)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the side as plain values."""
+        values = {"mu": self.mu.tolist(), "logvar": self.logvar.tolist(), "z": self.z.tolist()}
+        return {"tokens": list(self.tokens), "text": self.text, **values}
+
+
+@dataclass(slots=True)
+class LayerTrace:
+    """What a layer read, cycle by cycle; a batch's sentences stand below each other in a step.
+
+    Errors are of the read itself: the decoded reading against the exact sums of the same
+    inputs, in units of ADC full scale, so they show what this cycle added and not what
+    earlier cycles left.
+
+    Attributes:
+        name: Layer.
+        inputs: For each step, inputs as fractions of full scale, (batch, inputs).
+        codes: For each step, ADC codes, (batch, outputs).
+        analog: For each step, fractions of full scale before the ADC, (batch, outputs).
+        error: For each step, decoded codes less exact sums, (batch, outputs).
+        clipped_inputs: Inputs beyond the DAC's range, counted over all steps.
+        clipped_outputs: Column values beyond the ADC's range, counted over all steps.
+    """
+
+    name: str
+    inputs: list[Array] = field(default_factory=list)
+    codes: list[Array] = field(default_factory=list)
+    analog: list[Array] = field(default_factory=list)
+    error: list[Array] = field(default_factory=list)
+    clipped_inputs: int = 0
+    clipped_outputs: int = 0
+
+    def record(self, engine: Engine, fractions: Array, reading: Reading, exact: Array) -> None:
+        """Add a cycle."""
+        self.inputs.append(fractions)
+        self.codes.append(reading.codes)
+        self.analog.append(reading.analog)
+        self.error.append(engine.adc.decode(reading.codes) - exact)
+        self.clipped_inputs += engine.dac.count_clipped(fractions)
+        self.clipped_outputs += engine.adc.count_clipped(reading.analog)
+
+    @property
+    def rms_error(self) -> float:
+        """Root mean square of all errors, full scale."""
+        return float(np.sqrt(np.mean(np.concatenate(self.error) ** 2)))
+
+    @property
+    def max_error(self) -> float:
+        """Largest error, full scale."""
+        return float(max(np.abs(step).max() for step in self.error))
+
+    def rms_by_step(self) -> Array:
+        """Return the root mean square error of each step, full scale, (steps,)."""
+        return np.array([np.sqrt(np.mean(step**2)) for step in self.error])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as plain values."""
+        return {
+            "name": self.name,
+            "steps": len(self.error),
+            "rms_error": self.rms_error,
+            "max_error": self.max_error,
+            "clipped_inputs": self.clipped_inputs,
+            "clipped_outputs": self.clipped_outputs,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One sentence, simulated.
+
+    Attributes:
+        sentence: The text as given.
+        tokens: Its words as the model read them.
+        unknown: Words that are not in the vocabulary.
+        hardware: What the circuit said.
+        software: What the PyTorch model said with the same noise.
+        layers: Readings and errors of each layer.
+        engine: Which engine.
+        hardware_preset: Preset or file of the hardware.
+        model_hash: SHA-256 of the model.
+        seed: Seed of the noise.
+        seconds: Time of the simulation, engine start not counted.
+        waveforms: Tiles that were read in time.
+    """
+
+    sentence: str
+    tokens: tuple[str, ...]
+    unknown: tuple[str, ...]
+    hardware: Side
+    software: Side
+    layers: tuple[LayerTrace, ...]
+    engine: EngineInfo
+    hardware_preset: str
+    model_hash: str
+    seed: int
+    seconds: float
+    waveforms: Mapping[str, Waveform] = field(default_factory=dict)
+
+    @property
+    def agreement(self) -> float:
+        """Equal tokens at equal places, over the longer of the two sentences."""
+        longer = max(len(self.hardware.tokens), len(self.software.tokens))
+        equal = sum(a == b for a, b in zip(self.hardware.tokens, self.software.tokens, strict=False))
+        return equal / longer if longer else 1.0
+
+    @property
+    def parts_at(self) -> int | None:
+        """Place of the first word that differs; None where the sentences are equal."""
+        hardware, software = self.hardware.tokens, self.software.tokens
+        if hardware == software:
+            return None
+        pairs = enumerate(zip(hardware, software, strict=False))
+        return next((i for i, (a, b) in pairs if a != b), min(len(hardware), len(software)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `simulate --json` prints, as plain values."""
+        return {
+            "sentence": self.sentence,
+            "tokens": list(self.tokens),
+            "unknown": list(self.unknown),
+            "hardware": self.hardware.to_json(),
+            "software": self.software.to_json(),
+            "agreement": self.agreement,
+            "layers": [layer.to_json() for layer in self.layers],
+            "engine": {"name": self.engine.name, "version": self.engine.version, "klu": self.engine.klu},
+            "hardware_preset": self.hardware_preset,
+            "model_hash": self.model_hash,
+            "seed": self.seed,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def save_run(run: Run, folder: Path) -> None:
+    """Write a Run whole or not at all; an older Run in the folder is replaced.
+
+    Raises:
+        ArtifactError: The folder holds something that is not a Run, or cannot be written.
+    """
+    with written_whole(folder, is_run) as draft:
+        (draft / RUN_FILE).write_text(json.dumps(run.to_json(), indent=1) + "\n", encoding="utf-8")
+        traces = {
+            f"{layer.name}/{part}": np.concatenate(getattr(layer, part))
+            for layer in run.layers
+            for part in _TRACE_PARTS
+        }
+        np.savez_compressed(draft / "trace.npz", **traces)  # type: ignore[arg-type]
+        if run.waveforms:
+            np.savez_compressed(draft / "waveforms.npz", **_flat(run.waveforms))  # type: ignore[arg-type]
+
+
+def load_run(folder: Path) -> Run:
+    """Open a Run.
+
+    Raises:
+        ArtifactError: Not a Run, or damaged.
+    """
+    if not is_run(folder):
+        raise ArtifactError(f"{folder}: not a run (no {RUN_FILE}); make one with: hvae-mnn simulate --out {folder}")
+    try:
+        values = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        layers = _load_layers(folder, values["layers"])
+        return Run(
+            sentence=values["sentence"],
+            tokens=tuple(values["tokens"]),
+            unknown=tuple(values["unknown"]),
+            hardware=_load_side(values["hardware"]),
+            software=_load_side(values["software"]),
+            layers=layers,
+            engine=EngineInfo(**values["engine"]),
+            hardware_preset=values["hardware_preset"],
+            model_hash=values["model_hash"],
+            seed=values["seed"],
+            seconds=values["seconds"],
+            waveforms=_load_waveforms(folder / "waveforms.npz"),
+        )
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{folder}: the run is damaged ({error}); simulate again") from None
+
+
+def is_run(folder: Path) -> bool:
+    """Say whether a folder is a Run."""
+    return (folder / RUN_FILE).is_file()
+
+
+def _load_side(values: Mapping[str, Any]) -> Side:
+    mu, logvar, z = (np.array(values[name]) for name in ("mu", "logvar", "z"))
+    return Side(tuple(values["tokens"]), values["text"], mu, logvar, z)
+
+
+def _load_layers(folder: Path, summaries: list[dict[str, Any]]) -> tuple[LayerTrace, ...]:
+    with np.load(folder / "trace.npz", allow_pickle=False) as arrays:
+        return tuple(
+            LayerTrace(
+                s["name"],
+                *([row[None] for row in arrays[f"{s['name']}/{part}"]] for part in _TRACE_PARTS),
+                clipped_inputs=s["clipped_inputs"],
+                clipped_outputs=s["clipped_outputs"],
+            )
+            for s in summaries
+        )
+
+
+def _flat(waveforms: Mapping[str, Waveform]) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    for tile, waveform in waveforms.items():
+        arrays |= {f"{tile}/{node}": values for node, values in waveform.signals.items()}
+        arrays |= {f"{tile}/time": waveform.time, f"{tile}/cycle": np.array(waveform.cycle)}
+    return arrays
+
+
+def _load_waveforms(path: Path) -> dict[str, Waveform]:
+    if not path.is_file():
+        return {}
+    tiles: dict[str, dict[str, Array]] = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for name in arrays.files:
+            tile, _, node = name.rpartition("/")
+            tiles.setdefault(tile, {})[node] = arrays[name]
+    return {tile: Waveform(v.pop("time"), v, float(v.pop("cycle"))) for tile, v in tiles.items()}
