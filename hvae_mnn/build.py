@@ -1,11 +1,11 @@
 """Build: a compiled model as a folder that stands on its own.
 
-    build/
-      manifest.json     schema version, model hash, hardware, layers, tiles, ports, scales
-      model.pt          the checkpoint: software parts and the software reference
-      lib/*.lib         the subcircuits used, copied from netlists/
-      decks/            one deck a tile, a folder a layer and gate
-      conductance.npz   target and programmed conductances, siemens, for each tile
+build/
+  manifest.json     schema version, model hash, hardware, layers, tiles, ports, scales
+  model.pt          the checkpoint: software parts and the software reference
+  lib/*.lib         the subcircuits used, copied from netlists/
+  decks/            one deck a tile, a folder a layer and gate
+  conductance.npz   target and programmed conductances, siemens, for each tile
 """
 
 import shutil
@@ -141,7 +141,9 @@ def load_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise ArtifactError(f"{folder}: not a build (no {MANIFEST}); make one with: hvae-mnn compile MODEL --out {folder}")
+        raise ArtifactError(
+            f"{folder}: not a build (no {MANIFEST}); make one with: hvae-mnn compile MODEL --out {folder}"
+        )
     try:
         manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:

@@ -19,7 +19,7 @@ from hvae_mnn.errors import HardwareError
 from hvae_mnn.resources import presets_folder
 
 _UNIT_SPELLINGS = {
-    "ohm": {"ohm", "ohms", "Ω", "Ω"},
+    "ohm": {"ohm", "ohms", "\N{OHM SIGN}", "\N{GREEK CAPITAL LETTER OMEGA}"},
     "V": {"V"},
     "A": {"A"},
     "S": {"S"},

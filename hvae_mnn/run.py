@@ -1,9 +1,9 @@
 """Run: what a simulated sentence leaves behind, in memory and as a folder.
 
-    run/
-      run.json          what `simulate --json` prints
-      trace.npz         for each layer: inputs, codes, analog and exact readings, (steps, ...)
-      waveforms.npz     for each tile read in time: `<tile>/time` and `<tile>/<node>`, if any
+run/
+  run.json          what `simulate --json` prints
+  trace.npz         for each layer: inputs, codes, analog and exact readings, (steps, ...)
+  waveforms.npz     for each tile read in time: `<tile>/time` and `<tile>/<node>`, if any
 """
 
 import json
@@ -46,9 +46,7 @@ class Side:
     z: Array
 
     @classmethod
-    def from_tokens(
-        cls, vocabulary: Vocabulary, ids: tuple[int, ...], mu: Array, logvar: Array, z: Array
-    ) -> "Side":
+    def from_tokens(cls, vocabulary: Vocabulary, ids: tuple[int, ...], mu: Array, logvar: Array, z: Array) -> "Side":
         """Name the words of token numbers."""
         return cls(vocabulary.tokens(ids), vocabulary.decode(ids), mu, logvar, z)
 
@@ -244,15 +242,14 @@ def _load_side(values: Mapping[str, Any]) -> Side:
 
 def _load_layers(folder: Path, summaries: list[dict[str, Any]]) -> tuple[LayerTrace, ...]:
     with np.load(folder / "trace.npz", allow_pickle=False) as arrays:
-        return tuple(
-            LayerTrace(
-                s["name"],
-                *([row[None] for row in arrays[f"{s['name']}/{part}"]] for part in _TRACE_PARTS),
-                clipped_inputs=s["clipped_inputs"],
-                clipped_outputs=s["clipped_outputs"],
-            )
-            for s in summaries
-        )
+        traces = []
+        for summary in summaries:
+            trace = LayerTrace(summary["name"])
+            for part in _TRACE_PARTS:
+                setattr(trace, part, [row[None] for row in arrays[f"{summary['name']}/{part}"]])
+            trace.clipped_inputs, trace.clipped_outputs = summary["clipped_inputs"], summary["clipped_outputs"]
+            traces.append(trace)
+    return tuple(traces)
 
 
 def _flat(waveforms: Mapping[str, Waveform]) -> dict[str, Array]:

@@ -30,9 +30,7 @@ Progress = Callable[[str, int, int | None], None]
 BACKENDS = ("spice", "nodal", "software")
 
 
-def open_engine(
-    build: Build, backend: str, workers: int | None = None, transient: Collection[str] = ()
-) -> Engine:
+def open_engine(build: Build, backend: str, workers: int | None = None, transient: Collection[str] = ()) -> Engine:
     """Load a Build into an engine.
 
     Raises:
@@ -230,7 +228,7 @@ class Simulation:
     def _choose_words(self, h: Array) -> NDArray[np.int64]:
         logits = h @ self._parts.output_weight.T + self._parts.output_bias
         logits[:, [PAD, SOS]] = -np.inf
-        return logits.argmax(axis=1)
+        return np.asarray(logits.argmax(axis=1))
 
     def _advance(self, requests: Mapping[str, _Request]) -> dict[str, CellState]:
         """Let the engine read the requested layers in one cycle; return their next states."""

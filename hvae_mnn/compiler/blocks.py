@@ -38,14 +38,10 @@ class WeightBlock:
 
 def plan_groups(layer: LayerWeights, ranges: Mapping[str, float]) -> tuple[GroupPlan, ...]:
     """Give each group of inputs its full scale, the largest magnitude seen in calibration."""
-    return tuple(
-        GroupPlan(name=group.name, size=group.size, x_max=ranges[group.name] or 1.0) for group in layer.groups
-    )
+    return tuple(GroupPlan(name=group.name, size=group.size, x_max=ranges[group.name] or 1.0) for group in layer.groups)
 
 
-def cut_blocks(
-    layer: LayerWeights, groups: tuple[GroupPlan, ...], array: ArrayConfig
-) -> Iterator[WeightBlock]:
+def cut_blocks(layer: LayerWeights, groups: tuple[GroupPlan, ...], array: ArrayConfig) -> Iterator[WeightBlock]:
     """Yield the blocks of a layer, gate by gate, at most tile_rows x tile_columns and evenly cut."""
     for gate in layer.gates:
         inputs, weights = _rows_with_bias(gate, groups, array.tile_rows)
@@ -57,9 +53,7 @@ def cut_blocks(
                 yield WeightBlock(layer.name, gate.gate, i, j, inputs[rows], columns.start, part)
 
 
-def _rows_with_bias(
-    gate: GateWeights, groups: tuple[GroupPlan, ...], most: int
-) -> tuple[NDArray[np.int64], Array]:
+def _rows_with_bias(gate: GateWeights, groups: tuple[GroupPlan, ...], most: int) -> tuple[NDArray[np.int64], Array]:
     """Stack a gate's weights, times each group's x_max, over its bias rows.
 
     A bias larger than every weight would set the tile's scale alone, so it is spread over

@@ -61,10 +61,11 @@ def emit_header(tile: Tile, layer: LayerPlan, config: HardwareConfig) -> Iterato
     yield f"* columns: hidden units {plan.column_start} to {plan.column_stop - 1} of {layer.hidden}"
     yield f"* weights: {config.array.scheme}, w = k (1/r_s - G), k = {plan.weight_per_siemens:.6g} per siemens"
     yield "* units: volt, ampere, ohm, second; on code nodes 1 V is 1 code (1 V is full scale where unquantised)"
-    yield f"* ports: vcode_<row> input code, v(adc<column>) output code, v(hold<column>) the same before the ADC"
+    yield "* ports: vcode_<row> input code, v(adc<column>) output code, v(hold<column>) the same before the ADC"
     yield f"* read: gate sum = {plan.scale:.6g} x code / code_max, added to the gate's other row tiles"
     yield f"* cycle: {cycle:g} s; rows driven until {ENABLE_STOP * cycle:g} s, sampled from "
-    yield f"*        {SAMPLE_START * cycle:g} s to {SAMPLE_STOP * cycle:g} s, held to the end; `op` is the sampling state"
+    yield f"*        {SAMPLE_START * cycle:g} s to {SAMPLE_STOP * cycle:g} s, held to the end"
+    yield "*        `op` is the sampling state"
 
 
 def emit_options() -> Iterator[str]:

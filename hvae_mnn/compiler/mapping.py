@@ -36,9 +36,7 @@ def map_block(block: WeightBlock, calibration: Array, config: HardwareConfig) ->
     return Tile(plan, g, g)
 
 
-def _plan_tile(
-    block: WeightBlock, calibration: Array, config: HardwareConfig, k: float, clipped: int
-) -> TilePlan:
+def _plan_tile(block: WeightBlock, calibration: Array, config: HardwareConfig, k: float, clipped: int) -> TilePlan:
     array, v_read, v_adc = config.array, config.drive.v_read, config.adc.v_full_scale
     rows, columns = block.weights.shape
     paired = array.scheme == "paired"

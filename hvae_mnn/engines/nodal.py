@@ -32,8 +32,6 @@ class NodalEngine(ClosingEngine):
 
     def _read(self, layer: LayerPlan, codes: Array) -> Reading:
         rows = self.dac.decode(codes)
-        volts = [
-            self._transfers[tile.name].read(row_inputs(tile.inputs, rows, bias=1.0)) for tile in layer.tiles
-        ]
+        volts = [self._transfers[tile.name].read(row_inputs(tile.inputs, rows, bias=1.0)) for tile in layer.tiles]
         analog = np.concatenate(volts, axis=1) / self._v_full_scale
         return Reading(self.adc.encode(analog), analog)

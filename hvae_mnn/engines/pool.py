@@ -75,7 +75,7 @@ class _Worker:
 
     def __init__(self, factory: str) -> None:
         self._pipe, theirs = Pipe()
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the worker)
+        self._output = tempfile.TemporaryFile()
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _SERVE.format(fd=theirs.fileno(), factory=factory)],

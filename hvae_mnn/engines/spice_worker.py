@@ -74,7 +74,7 @@ class _Ngspice(NgSpiceShared):  # type: ignore[misc]
         info = self._ngspice_shared.ngGet_Vec_Info(name.encode())
         if info == FFI.NULL or info.v_realdata == FFI.NULL:
             raise KeyError(name)
-        return np.frombuffer(FFI().buffer(info.v_realdata, info.v_length * 8), dtype=np.float64).copy()
+        return np.frombuffer(memoryview(FFI().buffer(info.v_realdata, info.v_length * 8)), dtype=np.float64).copy()
 
     def saved(self) -> list[str]:
         """Return the names of the vectors of the current plot."""

@@ -1,0 +1,399 @@
+"""The command line: parse, call, print. Results go to stdout, everything else to stderr."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hvae_mnn import __version__
+from hvae_mnn.errors import UserError
+
+if TYPE_CHECKING:
+    from hvae_mnn.build import Build
+    from hvae_mnn.hardware import HardwareConfig
+    from hvae_mnn.run import Run
+    from hvae_mnn.simulate import Progress
+
+# Commands import what they need when they run: `--help` stays instant, and torch is loaded by
+# those commands alone that read a model.
+
+
+class Command(click.Command):
+    """A command whose `UserError`s become one line on stderr and exit code 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            click.echo(f"Error: {error}", err=True)
+            context.exit(1)
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example as it is typed, without wrapping."""
+        if self.epilog:
+            formatter.write_paragraph()
+            formatter.write_text("Example:")
+            for line in self.epilog.strip().splitlines():
+                formatter.write(f"  {line.strip()}\n")
+
+
+class Group(click.Group):
+    """A group of `Command`s."""
+
+    command_class = Command
+
+
+_FOLDER = click.Path(path_type=Path)
+_hardware = click.option(
+    "--hardware",
+    default="default",
+    show_default=True,
+    metavar="PRESET|FILE",
+    help="Hardware preset (default, ideal) or TOML file.",
+)
+_set = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a value, e.g. array.tile_rows=32. Repeatable.",
+)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="hvae-mnn")
+def main() -> None:
+    """Run a trained text VAE on memristor crossbars, circuit by circuit, in ngspice.
+
+    train a model, compile it to SPICE decks, simulate a sentence, plot what happened.
+    """
+
+
+@main.command(epilog="hvae-mnn train --corpus grammar --preset grammar --out model.pt")
+@click.option(
+    "--corpus",
+    required=True,
+    metavar="NAME|FOLDER",
+    help="`grammar`, or a folder with NAME.train.txt, NAME.valid.txt and NAME.test.txt.",
+)
+@click.option("--preset", type=click.Choice(["tiny", "grammar", "paper"]), default="tiny", show_default=True)
+@click.option("--out", required=True, type=_FOLDER, help="Checkpoint to write.")
+@click.option("--encoder", metavar="CELL+CELL", help="Cells of encoder 1 and 2 (lstm, gru, rnn), e.g. gru+lstm.")
+@click.option("--decoder", type=click.Choice(["lstm", "gru", "rnn"]), help="Cell of the decoder.")
+@click.option("--latent-mode", type=click.Choice(["last", "per-step"]), help="One z of the last token, or one a step.")
+@click.option("--embedding", type=click.IntRange(min=1), help="Width of the word embeddings.")
+@click.option("--hidden", type=click.IntRange(min=1), help="Width of the recurrent layers.")
+@click.option("--latent", type=click.IntRange(min=1), help="Width of z.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training split.")
+@click.option("--batch", type=click.IntRange(min=1), help="Sentences a step.")
+@click.option("--learning-rate", type=float, help="Adam's step size at the start.")
+@click.option("--word-dropout", type=click.FloatRange(0, 1), help="Share of decoder input words hidden in training.")
+@click.option("--kl-warmup", type=click.FloatRange(min=0), help="Epochs over which the weight of the KL rises to 1.")
+@click.option("--half/--full", "half", default=None, help="Store 16-bit or 32-bit weights.")
+@click.option("--seed", type=int, help="Seed of everything random in training.  [default: 0]")
+@click.option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: all cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as one JSON object.")
+def train(
+    corpus: str,
+    preset: str,
+    out: Path,
+    encoder: str | None,
+    threads: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train a model.
+
+    The same command continues a run that was interrupted. Options that are not given keep the preset's values. The checkpoint is the epoch with the
+    lowest validation loss, measured on the test split.
+    """
+    from dataclasses import replace
+
+    from hvae_mnn.model.corpus import load_corpus
+    from hvae_mnn.model.training import PRESETS
+    from hvae_mnn.model.training import train as train_model
+
+    changes = {name: value for name, value in options.items() if value is not None}
+    if encoder is not None:
+        changes["encoder"] = _encoder_pair(encoder)
+    config = replace(PRESETS[preset], **changes)
+    command = shlex.join(["hvae-mnn", *sys.argv[1:]])
+    with _training_progress() as report:
+        checkpoint = train_model(
+            load_corpus(corpus),
+            config,
+            out,
+            progress=report,
+            threads=threads,
+            provenance={"command": command},
+        )
+    if as_json:
+        click.echo(json.dumps({"model": str(out), "metrics": dict(checkpoint.metrics)}))
+        return
+    _print_table({name: f"{value:.4g}" for name, value in checkpoint.metrics.items()})
+    click.echo(f"wrote {out}", err=True)
+
+
+@main.command(
+    name="compile",
+    epilog="hvae-mnn compile model.pt --hardware default --set array.tile_rows=32 --out build/",
+)
+@click.argument("model", metavar="MODEL")
+@_hardware
+@_set
+@click.option("--out", type=_FOLDER, default=Path("build"), show_default=True, help="Build folder to write.")
+@click.option("--force", is_flag=True, help="Replace another build in that folder.")
+def compile_command(model: str, hardware: str, overrides: tuple[str, ...], out: Path, force: bool) -> None:
+    """Compile a model to SPICE decks.
+
+    MODEL is a checkpoint file or the name of a shipped model.
+    """
+    from hvae_mnn.build import save_build
+    from hvae_mnn.compiler.pipeline import compile_model
+    from hvae_mnn.hardware import load_hardware
+    from hvae_mnn.shipped import open_model
+
+    config = load_hardware(hardware, overrides)
+    build = save_build(compile_model(open_model(model), config, hardware), out, force)
+    click.echo(f"{out}: {len(build.tiles)} decks, {build.memristors()} memristors, hardware {hardware}")
+    for layer in build.manifest.layers:
+        clipped = sum(tile.clipped_weights for tile in layer.tiles)
+        scales = ", ".join(f"{group.name} {group.size} (full scale {group.x_max:.3g})" for group in layer.groups)
+        click.echo(
+            f"  {layer.name}: {layer.cell}, {len(layer.tiles)} tiles, inputs {scales}, {clipped} weights clipped"
+        )
+    _warn_unsettled(build)
+
+
+@main.command(
+    epilog='hvae-mnn simulate --sentence "the company said it will sell its shares" --waveforms encoder1.f.r0c0'
+)
+@click.option("--sentence", required=True, help="Words separated by spaces.")
+@click.option(
+    "--build",
+    "build_dir",
+    type=_FOLDER,
+    help="A compiled build; without it a shipped model is compiled once.",
+)
+@click.option("--model", metavar="NAME|FILE", help="Model to use without --build.  [default: ptb]")
+@click.option("--hardware", metavar="PRESET|FILE", help="Hardware to use without --build.  [default: default]")
+@_set
+@click.option("--backend", type=click.Choice(["spice", "nodal", "software"]), default="spice", show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the latent's noise.")
+@click.option(
+    "--waveforms",
+    "transient",
+    multiple=True,
+    metavar="TILE",
+    help="Read this tile in time and keep its waveforms; or `all`. Repeatable.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="ngspice processes.  [default: cores]")
+@click.option("--out", type=_FOLDER, default=Path("run"), show_default=True, help="Run folder to write.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def simulate(
+    sentence: str,
+    build_dir: Path | None,
+    model: str | None,
+    hardware: str | None,
+    overrides: tuple[str, ...],
+    backend: str,
+    seed: int,
+    transient: tuple[str, ...],
+    workers: int | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Run a sentence through the circuit.
+
+    Prints what the hardware says beside what the PyTorch model says with the same noise, where
+    they part, and the read error of each layer.
+    """
+    if build_dir is not None and (model or hardware or overrides):
+        raise click.UsageError("--build already says model and hardware; leave --model, --hardware and --set out")
+    from hvae_mnn.folders import check_replaceable
+    from hvae_mnn.run import is_run, save_run
+    from hvae_mnn.simulate import simulate_sentence
+
+    check_replaceable(out, is_run)
+    build = _open_build(build_dir, model, hardware, overrides)
+    with _simulation_progress() as report:
+        run = simulate_sentence(
+            build, sentence, backend=backend, seed=seed, workers=workers, transient=transient, progress=report
+        )
+    save_run(run, out)
+    if as_json:
+        click.echo(json.dumps(run.to_json()))
+    else:
+        _print_run(run)
+        click.echo(f"wrote {out}", err=True)
+
+
+@main.command(epilog="hvae-mnn plot run/ --signal encoder1.f.r0c0.out3 --out figure.png")
+@click.argument("folder", metavar="RUN|BUILD", type=_FOLDER)
+@click.option(
+    "--signal",
+    "signals",
+    multiple=True,
+    metavar="NAME",
+    help="TILE.NODE of a run, or TILE of a build. Repeatable.",
+)
+@click.option(
+    "--out",
+    type=_FOLDER,
+    default=Path("figure.png"),
+    show_default=True,
+    help="Figure to write (png, pdf, svg).",
+)
+def plot(folder: Path, signals: tuple[str, ...], out: Path) -> None:
+    """Draw a run or a build.
+
+    A run gives its waveforms and its errors by layer and time step, a build its conductances.
+    """
+    from hvae_mnn.plot import plot_artifact
+
+    for path in plot_artifact(folder, signals, out):
+        click.echo(str(path))
+
+
+@main.command(epilog="hvae-mnn doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Say what this machine has.
+
+    Names what to install; the exit code is 1 where something is missing.
+    """
+    from hvae_mnn.doctor import examine
+
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps({finding.name: finding.value for finding in findings}))
+    else:
+        _print_table({f.name: f.text if f.ok else f"MISSING: {f.text}" for f in findings})
+    if not all(finding.ok for finding in findings):
+        context.exit(1)
+
+
+def _encoder_pair(text: str) -> tuple[str, str]:
+    cells = text.split("+")
+    if len(cells) != 2:
+        raise click.BadParameter(f"{text!r}: expected two cells, such as lstm+gru", param_hint="--encoder")
+    return cells[0], cells[1]
+
+
+def _open_build(build_dir: Path | None, model: str | None, hardware: str | None, overrides: tuple[str, ...]) -> "Build":
+    from hvae_mnn.build import load_build
+    from hvae_mnn.hardware import load_hardware
+    from hvae_mnn.shipped import DEFAULT_MODEL, cached_build, open_model
+
+    if build_dir is not None:
+        return load_build(build_dir)
+    name = hardware or "default"
+    config: HardwareConfig = load_hardware(name, overrides)
+    return cached_build(open_model(model or DEFAULT_MODEL), config, name)
+
+
+def _warn_unsettled(build: "Build") -> None:
+    """Say where a transient read would be taken too early; settled reads are not affected."""
+    from hvae_mnn.physics.crossbar import settling_error
+
+    hardware = build.manifest.hardware
+    name, worst = max(
+        ((name, settling_error(tile, hardware)) for name, tile in build.tiles.items()),
+        key=lambda pair: pair[1],
+    )
+    bits = hardware.adc.bits or 16
+    if worst > 0.25 / 2 ** (bits - 1):
+        click.echo(
+            f"Warning: with timing.cycle = {hardware.timing.cycle:g} s, {name} is sampled {worst:.2g} of a step early, "
+            f"more than 1/4 LSB; transient reads will differ from settled ones. Lengthen timing.cycle",
+            err=True,
+        )
+
+
+def _print_run(run: "Run") -> None:
+    """Print both sentences, where they part, and the error of each layer."""
+    click.echo(f"sentence   {' '.join(run.tokens)}")
+    if run.unknown:
+        click.echo(f"unknown    {' '.join(run.unknown)}")
+    click.echo(f"software   {run.software.text}")
+    click.echo(f"hardware   {run.hardware.text}")
+    place = run.parts_at
+    if place is None:
+        click.echo("           the same words")
+    else:
+        words = [_word(side.tokens, place) for side in (run.hardware, run.software)]
+        click.echo(f"           they part at word {place + 1}: {words[0]} instead of {words[1]}")
+    click.echo(f"agreement  {run.agreement:.0%} of words")
+    click.echo("layer      steps  rms error  max error  clipped in  clipped out   (errors in % of full scale)")
+    for layer in run.layers:
+        summary = layer.to_json()
+        click.echo(
+            f"{summary['name']:<10} {summary['steps']:>5}  {100 * summary['rms_error']:>8.3f}%  "
+            f"{100 * summary['max_error']:>8.3f}%  {summary['clipped_inputs']:>10}  {summary['clipped_outputs']:>11}"
+        )
+    version = f" (ngspice {run.engine.version})" if run.engine.version else ""
+    click.echo(f"{run.engine.name}{version}, hardware {run.hardware_preset}, seed {run.seed}, {run.seconds:.2f} s")
+
+
+def _word(tokens: tuple[str, ...], place: int) -> str:
+    return f'"{tokens[place]}"' if place < len(tokens) else "the end"
+
+
+def _print_table(rows: dict[str, str]) -> None:
+    width = max(len(name) for name in rows)
+    for name, value in rows.items():
+        click.echo(f"{name:<{width}}  {value}")
+
+
+@contextmanager
+def _simulation_progress() -> Iterator["Progress"]:
+    """Show steps on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+@contextmanager
+def _training_progress() -> Iterator[Any]:
+    """Show epochs and batches on a terminal; one line an epoch on stderr everywhere."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from hvae_mnn.model.training import TrainingEvent
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("training", total=None)
+
+        def report(event: TrainingEvent) -> None:
+            label = f"epoch {event.epoch}/{event.epochs}, loss {event.train_loss:.2f}"
+            bars.update(task, description=label, completed=event.batch, total=event.batches)
+            if event.valid_loss is not None:
+                console.print(
+                    f"{label}, validation {event.valid_loss:.2f}, best epoch {event.best_epoch}",
+                    highlight=False,
+                )
+
+        yield report
+
+
+if __name__ == "__main__":
+    main()

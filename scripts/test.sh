@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Set up what is missing, then lint, type-check and test. Arguments go to pytest (try --slow).
+source "$(dirname "$0")/setup.sh"
+install_debian_packages libngspice0 ngspice
+make_environment
+
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+.venv/bin/pytest --ngspice=required "$@"
