@@ -110,8 +110,9 @@ def train(
 ) -> None:
     """Train a model.
 
-    The same command continues a run that was interrupted. Options that are not given keep the preset's values. The checkpoint is the epoch with the
-    lowest validation loss, measured on the test split.
+    The same command continues a run that was interrupted. Options that are not given keep the
+    preset's values. The checkpoint is the epoch with the lowest validation loss, measured on the
+    test split.
     """
     from dataclasses import replace
 

@@ -211,11 +211,12 @@ def preset_names() -> tuple[str, ...]:
 def load_hardware(preset_or_file: str, overrides: Iterable[str] = ()) -> HardwareConfig:
     """Read a preset by name or a TOML file, apply `section.key=value` overrides, check.
 
+    A file may begin with `extends = "default"` and then say only what differs from that preset.
+
     Raises:
         HardwareError: The name, the file, a key or a value is not acceptable.
     """
-    path = _hardware_path(preset_or_file)
-    tree = _load_toml(path)
+    tree = _load_tree(preset_or_file)
     for override in overrides:
         _apply_override(tree, override)
     return parse_hardware(tree, source=preset_or_file)
@@ -306,8 +307,28 @@ def _hardware_path(preset_or_file: str) -> Path:
     if path.is_file():
         return path
     hint = _did_you_mean(preset_or_file, preset_names())
-    names = ", ".join(preset_names())
-    raise HardwareError(f"hardware {preset_or_file}: no such preset or file{hint}; presets are {names}")
+    raise HardwareError(f"hardware {preset_or_file}: no such preset or file{hint}; presets are {_preset_list()}")
+
+
+def _load_tree(preset_or_file: str) -> dict[str, Any]:
+    """Read a preset or a file, on top of the preset that it extends."""
+    tree = _load_toml(_hardware_path(preset_or_file))
+    base = tree.pop("extends", None)
+    if base is None:
+        return tree
+    if base not in preset_names():
+        raise HardwareError(f"hardware {preset_or_file}: extends is {base!r}; expected one of {_preset_list()}")
+    merged = _load_toml(presets_folder() / f"{base}.toml")
+    for section, values in tree.items():
+        if isinstance(values, dict) and isinstance(merged.get(section), dict):
+            merged[section] |= values
+        else:
+            merged[section] = values
+    return merged
+
+
+def _preset_list() -> str:
+    return ", ".join(preset_names())
 
 
 def _load_toml(path: Path) -> dict[str, Any]:
@@ -340,15 +361,15 @@ def _parse_value(text: str) -> Any:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """Return the first problem of a validation as `section.key ...`."""
-    problem = error.errors()[0]
+    """Return the first problem of a validation as `section.key ...`; misspelt keys come first."""
+    problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         names = _field_names(location[:-1])
         return f'"{key}" is not a known key{_did_you_mean(location[-1], names)}; known: {", ".join(names)}'
     if problem["type"] == "missing":
-        return f'"{key}" is missing'
+        return f'"{key}" is missing; give it, or begin the file with extends = "default"'
     if problem["type"] == "value_error":
         return f"{key} {problem['ctx']['error']}"
     message = problem["msg"][0].lower() + problem["msg"][1:]

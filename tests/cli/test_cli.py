@@ -1,0 +1,208 @@
+"""The command line as users meet it: exit codes, one-line errors, results on stdout only."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from hvae_mnn.cli import main
+from hvae_mnn.engines import spice_worker
+
+MODEL = "grammar"
+SENTENCE = "this child carries his clock"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def refused(result: Result, *parts: str) -> None:
+    """Exit code 1, nothing on stdout, one line on stderr with every part."""
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    for part in parts:
+        assert part in result.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "compile", "simulate", "plot", "doctor"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example:\n  hvae-mnn {command}" in result.stdout
+
+
+def test_help_does_not_load_torch() -> None:
+    code = "import sys; from hvae_mnn.cli import main; main(['--help'], standalone_mode=False); "
+    code += "print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    assert run("simulate").exit_code == 2
+    assert run("simulate", "--sentence", "a", "--backend", "magic").exit_code == 2
+    assert run("simulate", "--sentence", "a", "--build", "b", "--hardware", "ideal").exit_code == 2
+    assert run("train", "--corpus", "grammar", "--out", "m.pt", "--encoder", "lstm").exit_code == 2
+
+
+def test_the_line_from_compile_to_plot() -> None:
+    compiled = run("compile", MODEL, "--hardware", "ideal", "--out", "build")
+    assert compiled.exit_code == 0, compiled.output
+    assert "decks" in compiled.stdout
+    simulated = run("simulate", "--build", "build", "--sentence", SENTENCE, "--backend", "nodal", "--out", "run")
+    assert simulated.exit_code == 0, simulated.output
+    assert f"sentence   {SENTENCE}\n" in simulated.stdout
+    assert "agreement  100% of words" in simulated.stdout
+    for folder in ("run", "build"):
+        plotted = run("plot", folder, "--out", f"{folder}.png")
+        assert plotted.exit_code == 0, plotted.output
+        assert Path(f"{folder}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_json_has_the_promised_keys_and_the_same_seed_gives_the_same_result() -> None:
+    command = (
+        "simulate",
+        "--model",
+        MODEL,
+        "--sentence",
+        f"{SENTENCE} zyx",
+        "--backend",
+        "nodal",
+        "--seed",
+        "3",
+        "--json",
+    )
+    results = [run(*command), run(*command)]
+    first, second = (json.loads(result.stdout) for result in results)
+    assert set(first) >= {
+        "sentence", "tokens", "unknown", "hardware", "software", "agreement", "layers", "engine",
+        "hardware_preset", "seed", "seconds",
+    }  # fmt: skip
+    assert set(first["hardware"]) == set(first["software"]) == {"tokens", "text", "mu", "logvar", "z"}
+    assert set(first["layers"][0]) == {
+        "name", "steps", "rms_error", "max_error", "clipped_inputs", "clipped_outputs",
+    }  # fmt: skip
+    assert set(first["engine"]) == {"name", "version", "klu"}
+    assert first["unknown"] == ["zyx"]
+    assert first["hardware_preset"] == "default"
+    del first["seconds"], second["seconds"]
+    assert first == second
+
+
+@pytest.mark.ngspice
+def test_a_sentence_through_ngspice_with_waveforms() -> None:
+    arguments = ("--set", "array.tile_rows=128", "--waveforms", "encoder1.f.r0c0", "--json")
+    result = run("simulate", "--model", MODEL, "--sentence", "this child", *arguments)
+    assert result.exit_code == 0, result.output
+    values = json.loads(result.stdout)
+    assert values["engine"]["name"] == "spice"
+    assert values["layers"][0]["rms_error"] < 0.02
+    assert Path("run/waveforms.npz").is_file()
+
+
+@pytest.mark.parametrize(
+    ("sentence", "message"),
+    [
+        ("", "the sentence has no words"),
+        ("   ", "the sentence has no words"),
+        ("zyx qqq", "none of the sentence's words is in the model's vocabulary"),
+        ("this " * 300, "reads at most"),
+    ],
+)
+def test_sentences_that_cannot_be_read(sentence: str, message: str) -> None:
+    refused(run("simulate", "--model", MODEL, "--backend", "nodal", "--sentence", sentence), message)
+    assert not Path("run").exists()
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_and_does_not_run() -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, ("exploded",)
+
+    Path("bad.pt").write_bytes(pickle.dumps(Bomb()))
+    refused(run("compile", "bad.pt"), "bad.pt")
+    assert not Path("exploded").exists()
+    assert not Path("build").exists()
+
+
+def test_a_misspelt_hardware_key_is_named_with_the_right_one() -> None:
+    Path("mine.toml").write_text('extends = "default"\n[array]\ntile_row = 3\n')
+    refused(run("compile", MODEL, "--hardware", "mine.toml"), "mine.toml", "array.tile_row", "did you mean tile_rows?")
+    refused(run("compile", MODEL, "--set", "adc.bit=6"), "adc.bit", "did you mean bits?")
+
+
+def test_models_and_hardware_that_are_not_there() -> None:
+    refused(run("compile", "nothing.pt"), "nothing.pt", "shipped model", "grammar")
+    refused(run("compile", MODEL, "--hardware", "defualt"), "defualt", "did you mean default?")
+    refused(run("simulate", "--build", "nowhere", "--sentence", "a"), "nowhere", "not a build", "hvae-mnn compile")
+    refused(run("plot", "nowhere"), "nowhere")
+
+
+def test_a_folder_that_holds_another_build_is_kept() -> None:
+    assert run("compile", MODEL).exit_code == 0
+    before = Path("build/manifest.json").read_bytes()
+    assert run("compile", MODEL).exit_code == 0
+    refused(run("compile", MODEL, "--hardware", "ideal"), "another build", "--force")
+    assert Path("build/manifest.json").read_bytes() == before
+    assert run("compile", MODEL, "--hardware", "ideal", "--force").exit_code == 0
+    assert Path("build/manifest.json").read_bytes() != before
+
+
+def test_a_run_does_not_replace_what_is_not_a_run() -> None:
+    Path("run").mkdir()
+    Path("run/thesis.txt").write_text("years of work")
+    refused(run("simulate", "--model", MODEL, "--backend", "nodal", "--sentence", SENTENCE), "run", "--out")
+    assert Path("run/thesis.txt").read_text() == "years of work"
+
+
+def test_without_libngspice_the_message_says_what_to_install() -> None:
+    code = (
+        "import sys; import hvae_mnn.engines.spice as s; "
+        "s._FACTORY = 'no_library:worker'; from hvae_mnn.cli import main; main()"
+    )
+    Path("no_library.py").write_text(
+        "import hvae_mnn.engines.spice_worker as w\n"
+        "w._LIBRARIES = ()\n"
+        "w.NgSpiceShared.LIBRARY_PATH = None\n"
+        "w.ctypes.util.find_library = lambda name: None\n"
+        "worker = w.SpiceWorker\n"
+    )
+    for command in (["simulate", "--model", MODEL, "--sentence", SENTENCE], ["doctor"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": "."},
+        )
+        assert done.returncode == 1, done.stderr
+        assert spice_worker.INSTALL in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_short_training_run_writes_a_checkpoint_that_compiles() -> None:
+    sizes = ("--embedding", "8", "--hidden", "6", "--latent", "4", "--epochs", "1", "--batch", "512")
+    result = run("train", "--corpus", "grammar", "--preset", "grammar", *sizes, "--out", "m.pt", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["metrics"]
+    assert "epoch 1/1" in result.stderr
+    assert run("compile", "m.pt").exit_code == 0
+
+
+def test_training_refuses_a_folder_that_is_not_a_corpus() -> None:
+    Path("words").mkdir()
+    refused(run("train", "--corpus", "words", "--out", "m.pt"), "words", "train")
+    refused(run("train", "--corpus", "nowhere", "--out", "m.pt"), "nowhere")
