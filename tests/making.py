@@ -1,0 +1,72 @@
+"""Makes small models and Builds for tests: random, asymmetric, with no two sizes equal."""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hvae_mnn.build import Build, save_build
+from hvae_mnn.compiler.pipeline import compile_model
+from hvae_mnn.hardware import load_hardware
+from hvae_mnn.model.calibration import calibrate
+from hvae_mnn.model.checkpoint import Checkpoint
+from hvae_mnn.model.corpus import Vocabulary
+from hvae_mnn.model.vae import ModelConfig, TextVae
+
+WORDS = ("a", "b", "c", "d", "e")
+WEIGHT_SCALE = 3.0
+"""Recurrent weights are this much larger than torch starts them, so that gates saturate as trained ones do."""
+
+
+@functools.cache
+def make_checkpoint(
+    cells: tuple[str, str] = ("lstm", "lstm"),
+    decoder: str = "lstm",
+    embedding: int = 10,
+    hidden: int = 6,
+    latent: int = 4,
+    latent_mode: str = "last",
+    seed: int = 0,
+) -> Checkpoint:
+    """Return a random model over the words a to e with its calibration; the same arguments give the same object."""
+    vocabulary = Vocabulary.from_sentences([list(WORDS)])
+    config = ModelConfig(
+        vocabulary_size=len(vocabulary),
+        embedding=embedding,
+        hidden=hidden,
+        latent=latent,
+        encoder=cells,
+        decoder=decoder,
+        latent_mode=latent_mode,
+        max_length=20,
+    )
+    model = _random_model(config, seed)
+    calibration = calibrate(model, random_sentences(100, seed, len(vocabulary)), seed=seed)
+    weights = {name: value.numpy().astype(np.float32) for name, value in model.state_dict().items()}
+    return Checkpoint(config, vocabulary, weights, calibration.samples, calibration.ranges)
+
+
+def make_build(
+    folder: Path | None, preset: str = "default", overrides: Iterable[str] = (), **checkpoint: object
+) -> Build:
+    """Compile a random model; save it where a folder is given (the spice engine needs one)."""
+    build = compile_model(make_checkpoint(**checkpoint), load_hardware(preset, overrides), preset)  # type: ignore[arg-type]
+    return build if folder is None else save_build(build, folder)
+
+
+def random_sentences(count: int, seed: int, vocabulary_size: int, longest: int = 8) -> list[tuple[int, ...]]:
+    """Return sentences of 1 to `longest` random words, specials not among them."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, longest + 1, count)
+    return [tuple(rng.integers(4, vocabulary_size, length).tolist()) for length in lengths]
+
+
+def _random_model(config: ModelConfig, seed: int) -> TextVae:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = TextVae(config).eval()
+        for name, parameter in model.named_parameters():
+            parameter.mul_(1 if "embedding" in name else WEIGHT_SCALE)
+    return model
