@@ -1,0 +1,113 @@
+"""Figures of a Run and of a Build, with matplotlib's object interface (no window, no global state).
+
+A signal is named by tile and node, `encoder1.f.r0c0.out3`; the nodes are those of the decks
+(`hvae_mnn.compiler.decks`).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from hvae_mnn.drawing.conductances import draw_all_gates, draw_one_map, find_tiles
+from hvae_mnn.drawing.read_errors import draw_errors
+from hvae_mnn.drawing.style import WIDTH, check_format, figure_style, save_figure
+from hvae_mnn.drawing.waveforms import PANEL_HEIGHT, choose_signals, count_panels, draw_waveforms
+from hvae_mnn.errors import ArtifactError
+from hvae_mnn.run import Run, is_run, load_run
+
+if TYPE_CHECKING:
+    from hvae_mnn.build import Build
+
+__all__ = ["plot_artifact", "plot_conductances", "plot_errors", "plot_run", "plot_waveforms", "save_figure"]
+
+
+def plot_artifact(folder: Path, signals: Sequence[str], out: Path) -> list[Path]:
+    """Draw a Run (waveforms, where it has any, and errors) or a Build (conductances) into one file.
+
+    Args:
+        folder: A Run or a Build.
+        signals: TILE.NODE or TILE of a Run; one TILE or LAYER.GATE of a Build; empty for a selection.
+        out: Figure to write; its suffix is the format.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ArtifactError: The folder is neither, a name is not in it, or the figure cannot be written.
+    """
+    check_format(out)
+    if is_run(folder):
+        figure = plot_run(load_run(folder), signals)
+    elif (folder / "manifest.json").is_file():
+        from hvae_mnn.build import load_build  # a Run is drawn without loading torch
+
+        if len(signals) > 1:
+            raise ArtifactError(f"--signal: {len(signals)} names for a build; expected one, a TILE or LAYER.GATE")
+        figure = plot_conductances(load_build(folder), *signals)
+    else:
+        raise ArtifactError(
+            f"{folder}: neither a run (run.json) nor a build (manifest.json); "
+            "make one with: hvae-mnn simulate, or hvae-mnn compile"
+        )
+    save_figure(figure, out)
+    return [out]
+
+
+def plot_run(run: Run, signals: Sequence[str] = ()) -> Figure:
+    """Draw waveforms above errors, or errors alone where the Run has no waveforms.
+
+    Raises:
+        ArtifactError: A signal is not in the Run.
+    """
+    if not run.waveforms and not signals:
+        return plot_errors(run)
+    chosen = choose_signals(run, signals)
+    upper = PANEL_HEIGHT * count_panels(chosen) + 0.7
+    with figure_style():
+        figure = Figure(figsize=(WIDTH, upper + 2.8), layout="constrained")
+        parts = figure.subfigures(2, 1, squeeze=False, height_ratios=[upper, 2.8])[:, 0]
+        draw_waveforms(parts[0], run, chosen)
+        draw_errors(parts[1], run)
+    return figure
+
+
+def plot_waveforms(run: Run, signals: Sequence[str] = ()) -> Figure:
+    """Draw signals of tiles that were read in time.
+
+    Args:
+        run: A Run with waveforms.
+        signals: Names TILE.NODE, or TILE for a selection of its nodes; the first tile if empty.
+
+    Raises:
+        ArtifactError: A signal is not in the Run.
+    """
+    chosen = choose_signals(run, signals)
+    with figure_style():
+        figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * count_panels(chosen) + 0.7), layout="constrained")
+        draw_waveforms(figure, run, chosen)
+    return figure
+
+
+def plot_errors(run: Run) -> Figure:
+    """Draw the read error of each layer at each time step, in parts of ADC full scale."""
+    with figure_style():
+        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+        draw_errors(figure, run)
+    return figure
+
+
+def plot_conductances(build: "Build", name: str | None = None) -> Figure:
+    """Draw conductance maps with their distributions.
+
+    Args:
+        build: A compiled model.
+        name: A tile (`encoder1.f.r0c0`), or a gate, whose tiles are put together (`encoder1.f`);
+            every gate if not given.
+
+    Raises:
+        ArtifactError: The Build has no such tile or gate.
+    """
+    with figure_style():
+        return draw_all_gates(build) if name is None else draw_one_map(build, name, *find_tiles(build, name))
