@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hvae_mnn.build import Build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
@@ -61,6 +62,21 @@ def random_sentences(count: int, seed: int, vocabulary_size: int, longest: int =
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, longest + 1, count)
     return [tuple(rng.integers(4, vocabulary_size, length).tolist()) for length in lengths]
+
+
+def layer_inputs(build: Build, layer: str) -> NDArray[np.float64]:
+    """Return inputs of a layer as fractions of full scale, (batch, inputs).
+
+    The extremes come first (nothing, all full scale of either sign, alternating, one input
+    alone), then random ones inside the full scale.
+    """
+    count = sum(group.size for group in build.layer(layer).groups)
+    alternating = np.where(np.arange(count) % 2, 1.0, -1.0)
+    alone = np.zeros((3, count))
+    alone[0, 0], alone[1, -1], alone[2, count // 2] = 1.0, 1.0, -1.0
+    extremes = np.stack([np.zeros(count), np.ones(count), -np.ones(count), alternating, -alternating])
+    drawn = np.random.default_rng(count).uniform(-1, 1, (16, count))
+    return np.concatenate([extremes, alone, drawn])
 
 
 def _random_model(config: ModelConfig, seed: int) -> TextVae:
