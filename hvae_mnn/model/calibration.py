@@ -34,7 +34,12 @@ class Calibration:
 
 @torch.no_grad()
 def calibrate(
-    model: TextVae, sentences: Sequence[Sentence], *, seed: int, sentence_count: int = 2000, samples: int = 256
+    model: TextVae,
+    sentences: Sequence[Sentence],
+    *,
+    seed: int,
+    sentence_count: int = 2000,
+    samples: int = 256,
 ) -> Calibration:
     """Run sentences drawn at random through the model and look at every layer's inputs.
 

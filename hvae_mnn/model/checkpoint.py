@@ -11,7 +11,9 @@ import json
 import math
 import os
 import pickle
+import pickletools
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -130,9 +132,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Fa
         "config": asdict(stored.config),
         "vocabulary": "\n".join(stored.vocabulary.words),
         "weights": {name: torch.from_numpy(value.astype(precision)) for name, value in stored.weights.items()},
-        "calibration": {
-            name: torch.from_numpy(value.astype(np.float16)) for name, value in stored.calibration.items()
-        },
+        "calibration": {name: torch.from_numpy(value.astype(np.float16)) for name, value in stored.calibration.items()},
         "ranges": {layer: dict(groups) for layer, groups in stored.ranges.items()},
         "metrics": dict(stored.metrics),
         "provenance": dict(stored.provenance),
@@ -186,8 +186,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"checkpoint {str(source)!r}: {error}") from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(
-            f"checkpoint {str(source)!r} is malformed ({error}); expected a file written by `hvae-mnn train`. "
-            "Train the model again."
+            f"checkpoint {str(source)!r} is malformed ({error}); expected a file written by "
+            "`hvae-mnn train`. Train the model again."
         ) from error
 
 
@@ -195,11 +195,12 @@ def load_plain(source: Path) -> Any:
     """Read a torch file of plain values and tensors, without ever running code from it."""
     if not source.is_file():
         raise CheckpointError(
-            f"checkpoint {str(source)!r} does not exist; expected a file written by `hvae-mnn train`. "
-            "Check the path."
+            f"checkpoint {str(source)!r} does not exist; expected a file written by `hvae-mnn train`. Check the path."
         )
     try:
-        return torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of pickle protocols before it refuses the file
+            return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if _names_code(source):
             raise CheckpointError(
@@ -213,13 +214,11 @@ def load_plain(source: Path) -> Any:
 
 def _names_code(source: Path) -> bool:
     """Whether a refused pickle asks for an object to be imported or called; nothing is executed."""
-    import pickletools
-
     try:
-        data = _pickle_bytes(source)
-        return any(op.name in ("GLOBAL", "STACK_GLOBAL", "REDUCE", "INST") for op, _, _ in pickletools.genops(data))
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile):
+        names = {code.name for code, _, _ in pickletools.genops(_pickle_bytes(source))}
+    except (ValueError, OSError, StopIteration, zipfile.BadZipFile):
         return False
+    return not names.isdisjoint({"GLOBAL", "STACK_GLOBAL", "REDUCE", "INST"})
 
 
 def _pickle_bytes(source: Path) -> bytes:
@@ -282,15 +281,13 @@ def _check_weights(config: ModelConfig, weights: Mapping[str, NDArray[np.float32
     odd = sorted(set(expected) ^ set(weights))
     if odd:
         raise CheckpointError(
-            f"weights and config disagree on {', '.join(odd)}; expected exactly the weights of config's cells. "
-            "Restore the file."
+            f"weights and config disagree on {', '.join(odd)}; expected exactly the weights of config's "
+            "cells. Restore the file."
         )
     for name, shape in expected.items():
         found = weights[name]
         if found.shape != shape:
-            raise CheckpointError(
-                f"weight {name} has shape {found.shape}; config says {shape}. Restore the file."
-            )
+            raise CheckpointError(f"weight {name} has shape {found.shape}; config says {shape}. Restore the file.")
         if not math.isfinite(float(np.abs(found).max(initial=0.0))):
             raise CheckpointError(
                 f"weight {name} holds NaN or infinite values; expected finite numbers. Train the model again "

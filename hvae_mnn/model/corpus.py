@@ -175,8 +175,8 @@ def _load_lines(path: Path) -> list[tuple[str, ...]]:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"corpus file {str(path)!r} is not UTF-8 at byte {error.start}; expected UTF-8 text, one sentence "
-            "a line. Convert it."
+            f"corpus file {str(path)!r} is not UTF-8 at byte {error.start}; expected UTF-8 text, one "
+            "sentence a line. Convert it."
         ) from error
     except OSError as error:
         raise CorpusError(
@@ -185,7 +185,5 @@ def _load_lines(path: Path) -> list[tuple[str, ...]]:
         ) from error
     sentences = [tuple(line.split()) for line in text.splitlines() if line.strip()]
     if not sentences:
-        raise CorpusError(
-            f"corpus file {str(path)!r} holds no sentence; expected one a line. Restore the file."
-        )
+        raise CorpusError(f"corpus file {str(path)!r} holds no sentence; expected one a line. Restore the file.")
     return sentences

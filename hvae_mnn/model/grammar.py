@@ -156,9 +156,7 @@ def word_class(text: str) -> tuple[Rule, ...]:
     return tuple((1 / len(words), (word,)) for word in words)
 
 
-def generate_sentences(
-    grammar: Grammar, sizes: Mapping[str, int], seed: int
-) -> dict[str, list[tuple[str, ...]]]:
+def generate_sentences(grammar: Grammar, sizes: Mapping[str, int], seed: int) -> dict[str, list[tuple[str, ...]]]:
     """Draw the splits of a generated corpus.
 
     The first split is drawn freely. Sentences of the later splits do not occur in an earlier one:
@@ -206,20 +204,20 @@ ENGLISH = Grammar(
         "MOOD": word_class("happy tired young clever quiet brave lonely polite"),
         "LOOK": word_class("old red heavy broken small strange cheap wooden"),
         "PERSON": word_class(
-            "farmer doctor teacher sailor painter singer baker soldier student lawyer nurse driver child guard "
-            "poet king"
+            "farmer doctor teacher sailor painter singer baker soldier student lawyer nurse driver child "
+            "guard poet king"
         ),
         "PEOPLE": word_class(
-            "farmers doctors teachers sailors painters singers bakers soldiers students lawyers nurses drivers "
-            "children guards poets kings"
+            "farmers doctors teachers sailors painters singers bakers soldiers students lawyers nurses "
+            "drivers children guards poets kings"
         ),
         "GOES": word_class("walks sleeps waits sings works sits dances rests"),
         "GO": word_class("walk sleep wait sing work sit dance rest"),
         "TAKES": word_class("finds sells carries paints hides watches buys drops cleans moves wants keeps"),
         "TAKE": word_class("find sell carry paint hide watch buy drop clean move want keep"),
         "THING": word_class(
-            "book lamp chair table bottle clock letter basket picture hammer mirror blanket box coat candle drum "
-            "ladder bell rope kettle"
+            "book lamp chair table bottle clock letter basket picture hammer mirror blanket box coat candle "
+            "drum ladder bell rope kettle"
         ),
         "WHERE": word_class("near behind in outside beside"),
         "SPOT": word_class("river garden market house church station forest school bridge hotel tower village"),

@@ -47,7 +47,7 @@ class Likelihood:
 
     @property
     def perplexity(self) -> float:
-        """exp of the bound per token."""
+        """Exp of the bound per token."""
         return math.exp(self.elbo_nll * self.sentences / self.tokens)
 
     @property

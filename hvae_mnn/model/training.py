@@ -8,7 +8,7 @@ of a run that was never interrupted, bit for bit.
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,100 +21,15 @@ from hvae_mnn.model.calibration import calibrate
 from hvae_mnn.model.checkpoint import Checkpoint, load_plain, save_checkpoint, write_whole
 from hvae_mnn.model.corpus import Corpus, Sentence
 from hvae_mnn.model.measures import evaluate_likelihood, measure_all
-from hvae_mnn.model.vae import ModelConfig, TextVae, pad_batch
+from hvae_mnn.model.settings import PRESETS, TrainConfig
+from hvae_mnn.model.vae import TextVae, pad_batch
+
+__all__ = ["PRESETS", "Progress", "TrainConfig", "TrainingEvent", "epoch_batches", "state_path", "train"]
 
 STATE_FORMAT = "hvae-mnn training state"
 STATE_VERSION = 1
 SECONDS_BETWEEN_SAVES = 120.0
 _POOL = 50  # batches that are sorted by length together; chosen
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    """Everything that decides the outcome of a training run, besides the corpus.
-
-    Attributes:
-        preset: Name of the preset these values started from.
-        encoder: Cells of encoder 1 and encoder 2.
-        decoder: Cell of the decoder.
-        latent_mode: `last` or `per-step`; see `ModelConfig`.
-        embedding: Width of the word embeddings.
-        hidden: Width of the recurrent layers.
-        latent: Width of the latent.
-        embedding_dropout: Share of embedding entries dropped.
-        word_dropout: Share of decoder input words replaced by `<unk>`, which makes the decoder lean
-            on z.
-        max_length: Longest sentence, words.
-        learning_rate: Adam's step size at the start; it falls to a twentieth along a cosine.
-        weight_decay: L2 penalty.
-        adam_eps: Adam's epsilon.
-        clip: Largest norm of the gradient.
-        kl_warmup: Epochs over which the weight of the KL rises from 0 to 1; 0 for none, as the paper.
-        batch: Sentences a step.
-        epochs: Passes over the training split.
-        seed: Seed of initial weights, order, dropout and sampling.
-        half: Round the final weights to 16 bits, measure them so and store them so.
-    """
-
-    preset: str = "tiny"
-    encoder: tuple[str, str] = ("lstm", "lstm")
-    decoder: str = "lstm"
-    latent_mode: str = "last"
-    embedding: int = 64
-    hidden: int = 64
-    latent: int = 32
-    embedding_dropout: float = 0.0
-    word_dropout: float = 0.0
-    max_length: int = 100
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    adam_eps: float = 1e-8
-    clip: float = 5.0
-    kl_warmup: float = 0.0
-    batch: int = 64
-    epochs: int = 20
-    seed: int = 0
-    half: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "adam_eps", "clip", "batch", "epochs"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise TrainingError(f"training option {name} is {value}; expected more than 0. Change it.")
-        for name in ("weight_decay", "kl_warmup"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise TrainingError(f"training option {name} is {value}; expected 0 or more. Change it.")
-        self.model_config(vocabulary_size=5)
-
-    def model_config(self, vocabulary_size: int) -> ModelConfig:
-        """Return the sizes and wiring for a vocabulary."""
-        names = {entry.name for entry in fields(ModelConfig)} - {"vocabulary_size"}
-        return ModelConfig(vocabulary_size=vocabulary_size, **{name: getattr(self, name) for name in names})
-
-
-PRESETS: Mapping[str, TrainConfig] = {
-    # The shipped Penn Treebank model: the whole vocabulary in less than 5 MB of 16-bit weights.
-    "tiny": TrainConfig(
-        preset="tiny", learning_rate=3e-3, word_dropout=0.3, embedding_dropout=0.1, epochs=24, half=True
-    ),
-    # The shipped model of the generated grammar.
-    "grammar": TrainConfig(
-        preset="grammar", embedding=32, hidden=48, latent=24, max_length=20, learning_rate=5e-3, epochs=40
-    ),
-    # The paper's sizes. TWR-VAE trains with Adam at 1e-4 on batches in order of length; a step of
-    # 1e-3 and shuffled batches of similar length, as here, reach the same place far sooner.
-    "paper": TrainConfig(
-        preset="paper",
-        embedding=512,
-        hidden=256,
-        latent=32,
-        embedding_dropout=0.5,
-        weight_decay=1e-5,
-        adam_eps=1e-6,
-        epochs=50,
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,9 +214,7 @@ class _Run:
         batches = math.ceil(len(self.corpus.train) / self.config.batch)
         mean = self.loss_sum / max(self.batch, 1)
         self.progress(
-            TrainingEvent(
-                self.epoch + 1, self.config.epochs, self.batch, batches, mean, valid_loss, self.best_epoch
-            )
+            TrainingEvent(self.epoch + 1, self.config.epochs, self.batch, batches, mean, valid_loss, self.best_epoch)
         )
 
     def _weights(self) -> dict[str, Tensor]:
@@ -325,12 +238,15 @@ class _Run:
         self.saved_at = time.monotonic()
 
     def _restore(self, state: Mapping[str, Any], path: Path) -> None:
-        _check_identity(self._identity(), state["identity"], path)
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["random"])
-        self.epoch, self.batch, self.loss_sum = state["place"]
-        self.best_loss, self.best_epoch, self.best = state["best"]
+        try:
+            _check_identity(self._identity(), state["identity"], path)
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            torch.set_rng_state(state["random"])
+            self.epoch, self.batch, self.loss_sum = state["place"]
+            self.best_loss, self.best_epoch, self.best = state["best"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _foreign_state(path) from error
 
     def _diverged(self, loss: float) -> TrainingError:
         return TrainingError(

@@ -5,7 +5,7 @@ timestep-wise regularised VAE it builds on. Shapes: `B` sentences, `T` tokens wi
 `<eos>`, `E` embedding, `H` hidden, `L` latent, `V` vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from hvae_mnn.model.corpus import EOS, PAD, SOS, UNK
 
 CELLS = ("lstm", "gru", "rnn")
 LATENT_MODES = ("last", "per-step")
-_RECURRENT: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+_RECURRENT: Mapping[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,11 @@ class ModelConfig:
             raise CheckpointError(
                 f"model.encoder is {self.encoder!r}; expected two cells, such as ('lstm', 'lstm'). Change it."
             )
-        for name, value in (("encoder", self.encoder[0]), ("encoder", self.encoder[1]), ("decoder", self.decoder)):
+        for name, value in (
+            ("encoder", self.encoder[0]),
+            ("encoder", self.encoder[1]),
+            ("decoder", self.decoder),
+        ):
             if value not in CELLS:
                 raise CheckpointError(
                     f"model.{name} has the cell {value!r}; expected one of {', '.join(CELLS)}. Change it."

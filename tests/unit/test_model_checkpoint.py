@@ -1,0 +1,363 @@
+import errno
+import itertools
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hvae_mnn.errors import CheckpointError
+from hvae_mnn.model.checkpoint import Checkpoint, LayerWeights, load_checkpoint, save_checkpoint
+from hvae_mnn.model.corpus import SPECIALS, Vocabulary
+from hvae_mnn.model.vae import CELLS, ModelConfig, TextVae
+
+WORDS = Vocabulary((*SPECIALS, *"abcdef"))
+CELL_CLASSES = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
+
+
+def small_checkpoint(seed: int = 0, **changes: Any) -> Checkpoint:
+    torch.manual_seed(seed)
+    config = ModelConfig(vocabulary_size=10, embedding=5, hidden=6, latent=3, **changes)
+    weights = {name: value.numpy() for name, value in TextVae(config).state_dict().items()}
+    rng = np.random.default_rng(seed)
+    return Checkpoint(
+        config=config,
+        vocabulary=WORDS,
+        weights=weights,
+        calibration={"encoder1": rng.standard_normal((4, 11)).astype(np.float16).astype(np.float32)},
+        ranges={"encoder1": {"x": 2.5, "h": 0.75}},
+        metrics={"elbo_nll": 17.25},
+        provenance={"corpus": "letters"},
+    )
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "model.pt"
+    save_checkpoint(small_checkpoint(), path)
+    return path
+
+
+def tamper(path: Path, **changes: Any) -> None:
+    payload = torch.load(path, weights_only=True)
+    torch.save(payload | changes, path)
+
+
+def test_what_was_saved_comes_back(saved: Path) -> None:
+    before, after = small_checkpoint(), load_checkpoint(saved)
+
+    assert after.config == before.config
+    assert after.vocabulary == before.vocabulary
+    assert (after.metrics, after.provenance, after.ranges) == (before.metrics, before.provenance, before.ranges)
+    np.testing.assert_array_equal(after.calibration["encoder1"], before.calibration["encoder1"])
+    for name, value in before.weights.items():
+        np.testing.assert_array_equal(after.weights[name], value)
+        assert after.weights[name].dtype == np.float32
+    assert after.content_hash() == before.content_hash()
+
+
+def test_a_loaded_model_reconstructs_as_the_saved_one(saved: Path) -> None:
+    eps = np.random.default_rng(0).standard_normal(3)
+    before, after = (c.build_model().double() for c in (small_checkpoint(), load_checkpoint(saved)))
+
+    first, second = before.reconstruct((4, 7, 5), eps), after.reconstruct((4, 7, 5), eps)
+
+    assert first.tokens == second.tokens
+    np.testing.assert_array_equal(first.z, second.z)
+
+
+def test_the_folder_is_made(tmp_path: Path) -> None:
+    save_checkpoint(small_checkpoint(), tmp_path / "new" / "deep" / "model.pt")
+
+    assert load_checkpoint(tmp_path / "new" / "deep" / "model.pt").config == small_checkpoint().config
+
+
+def test_half_precision_rounds_and_halves(tmp_path: Path) -> None:
+    checkpoint = small_checkpoint()
+    save_checkpoint(checkpoint, tmp_path / "half.pt", half=True)
+
+    loaded = load_checkpoint(tmp_path / "half.pt")
+
+    assert loaded.content_hash() == checkpoint.rounded_to_half().content_hash() != checkpoint.content_hash()
+    for name, value in checkpoint.weights.items():
+        np.testing.assert_array_equal(loaded.weights[name], value.astype(np.float16).astype(np.float32))
+    stored = torch.load(tmp_path / "half.pt", weights_only=True)["weights"]
+    assert {value.dtype for value in stored.values()} == {torch.float16}
+
+
+def test_a_weight_too_large_for_half_precision_is_refused(tmp_path: Path) -> None:
+    checkpoint = small_checkpoint()
+    checkpoint.weights["output.bias"][0] = 1e6  # type: ignore[index]
+
+    with pytest.raises(CheckpointError, match=r"weight output.bias holds NaN or infinite values; .*without half"):
+        save_checkpoint(checkpoint, tmp_path / "half.pt", half=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["weight", "word", "config"])
+def test_the_hash_sees_weights_words_and_config(change: str) -> None:
+    before = small_checkpoint()
+    after = small_checkpoint()
+    if change == "weight":
+        after.weights["mu.bias"][0] += 1e-3  # type: ignore[index]
+    elif change == "word":
+        after = replace(after, vocabulary=Vocabulary((*SPECIALS, *"abcdeg")))
+    else:
+        after = replace(after, config=replace(after.config, max_length=99))
+
+    assert after.content_hash() != before.content_hash()
+    assert small_checkpoint().content_hash() == before.content_hash()
+    assert replace(before, metrics={}).content_hash() == before.content_hash()
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = saved.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"model.pt' could not be written \(No space left on device\)"):
+        save_checkpoint(small_checkpoint(1), saved)
+
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(CheckpointError, match=r"could not be written .* choose another path"):
+        save_checkpoint(small_checkpoint(), tmp_path / "file" / "model.pt")
+
+
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none.pt' does not exist; expected a file written by"):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello", b"can I\nread this\n?", b"PK\x03\x04 torn", pickle.dumps({"a": 1}), b"\x80\x02." * 50],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.pt").write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=r"model.pt' is not a checkpoint or is damaged"):
+        load_checkpoint(tmp_path / "model.pt")
+
+
+def test_a_torn_checkpoint_is_refused(saved: Path) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes(content[: len(content) // 2])
+
+    with pytest.raises(CheckpointError, match="is not a checkpoint or is damaged"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("payload", [{"weights": {}}, [1, 2], {"format": "something else", "version": 1}])
+def test_a_torch_file_of_another_program_is_refused(tmp_path: Path, payload: Any) -> None:
+    torch.save(payload, tmp_path / "model.pt")
+
+    with pytest.raises(CheckpointError, match="is not a checkpoint or is damaged"):
+        load_checkpoint(tmp_path / "model.pt")
+
+
+class Bomb:
+    """Leaves a file behind if anything ever unpickles it."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.trace),))
+
+
+@pytest.mark.parametrize("as_torch_file", [True, False])
+def test_a_checkpoint_that_would_run_code_is_refused_unopened(tmp_path: Path, as_torch_file: bool) -> None:
+    path, trace = tmp_path / "model.pt", tmp_path / "trace"
+    if as_torch_file:
+        torch.save({"format": Bomb(trace)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Bomb(trace)))
+
+    with pytest.raises(CheckpointError, match=r"wants to run code when it is opened; .*It was not opened"):
+        load_checkpoint(path)
+
+    assert not trace.exists()
+    pickle.loads(pickle.dumps(Bomb(trace)))
+    assert trace.exists()  # the bomb itself works
+
+
+def test_another_version_is_refused(saved: Path) -> None:
+    tamper(saved, version=2)
+
+    with pytest.raises(CheckpointError, match=r"has format version 2; this program reads version 1"):
+        load_checkpoint(saved)
+
+
+def test_a_missing_part_is_named(saved: Path) -> None:
+    payload = torch.load(saved, weights_only=True)
+    del payload["ranges"]
+    torch.save(payload, saved)
+
+    with pytest.raises(CheckpointError, match=r"lacks ranges; expected config, vocabulary, weights"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"weights": {"mu.bias": 3}}, {"metrics": {"nll": "low"}}, {"vocabulary": 5}, {"config": [1]}]
+)
+def test_parts_of_the_wrong_kind_are_refused(saved: Path, changes: dict[str, Any]) -> None:
+    tamper(saved, **changes)
+
+    with pytest.raises(CheckpointError, match=r"model.pt'.*(malformed|config has unknown or missing keys)"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(saved: Path, value: float) -> None:
+    weights = torch.load(saved, weights_only=True)["weights"]
+    weights["encoder2.weight_hh_l0"][3, 2] = value
+    tamper(saved, weights=weights)
+
+    with pytest.raises(CheckpointError, match=r"model.pt': weight encoder2.weight_hh_l0 holds NaN or infinite"):
+        load_checkpoint(saved)
+
+
+def test_shapes_that_disagree_with_the_config_are_refused(saved: Path) -> None:
+    weights = torch.load(saved, weights_only=True)["weights"]
+    weights["initial.weight"] = weights["initial.weight"].T.contiguous()
+    tamper(saved, weights=weights)
+
+    with pytest.raises(CheckpointError, match=r"weight initial.weight has shape \(3, 6\); config says \(6, 3\)"):
+        load_checkpoint(saved)
+
+
+def test_weights_of_other_cells_are_refused(saved: Path) -> None:
+    weights = torch.load(saved, weights_only=True)["weights"]
+    weights["peephole"] = weights.pop("mu.bias")
+    tamper(saved, weights=weights)
+
+    with pytest.raises(CheckpointError, match=r"weights and config disagree on mu.bias, peephole"):
+        load_checkpoint(saved)
+
+
+def test_a_vocabulary_of_another_size_is_refused(saved: Path) -> None:
+    tamper(saved, vocabulary="\n".join((*SPECIALS, "a")))
+
+    with pytest.raises(CheckpointError, match=r"has 5 words but config.vocabulary_size is 10"):
+        load_checkpoint(saved)
+
+
+def test_an_impossible_config_is_refused(saved: Path) -> None:
+    config = torch.load(saved, weights_only=True)["config"]
+    tamper(saved, config=config | {"decoder": "transformer"})
+    with pytest.raises(CheckpointError, match=r"model.pt': model.decoder has the cell 'transformer'"):
+        load_checkpoint(saved)
+
+    tamper(saved, config=config | {"heads": 8})
+    with pytest.raises(CheckpointError, match=r"config has unknown or missing keys \(heads\)"):
+        load_checkpoint(saved)
+
+
+def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(-x))
+
+
+def step_by_hand(
+    layer: LayerWeights, inputs: dict[str, NDArray[np.float64]], c: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """One step from the gate tables alone, each gate summed group by group; returns h', c'."""
+    sums = {}
+    for gate in layer.gates:
+        joined = np.concatenate([inputs[name] for name in gate.groups])
+        sums[gate.gate] = joined @ gate.weight + gate.bias
+    if layer.cell == "lstm":
+        c = sigmoid(sums["f"]) * c + sigmoid(sums["i"]) * np.tanh(sums["g"])
+        return sigmoid(sums["o"]) * np.tanh(c), c
+    if layer.cell == "gru":
+        update, new = sigmoid(sums["z"]), np.tanh(sums["n_x"] + sigmoid(sums["r"]) * sums["n_h"])
+        return (1 - update) * new + update * inputs["h"], c
+    return np.tanh(sums["h"]), c
+
+
+def step_by_torch(
+    checkpoint: Checkpoint, layer: LayerWeights, inputs: dict[str, NDArray[np.float64]], c: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    joined = np.concatenate([inputs["x"], *([inputs["z"]] if "z" in inputs else [])])
+    cell = CELL_CLASSES[layer.cell](len(joined), layer.hidden).double()
+    prefix = f"{layer.name}."
+    cell.load_state_dict(
+        {
+            name.removeprefix(prefix).removesuffix("_l0"): torch.from_numpy(value).double()
+            for name, value in checkpoint.weights.items()
+            if name.startswith(prefix)
+        }
+    )
+    x, h, memory = (torch.from_numpy(value)[None] for value in (joined, inputs["h"], c))
+    with torch.no_grad():
+        if layer.cell == "lstm":
+            new_h, new_c = cell(x, (h, memory))
+            return new_h[0].numpy(), new_c[0].numpy()
+        return cell(x, h)[0].numpy(), c
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(CELLS, CELLS)))
+@pytest.mark.parametrize("decoder", CELLS)
+def test_the_gate_tables_are_the_cells_of_torch(first: str, second: str, decoder: str) -> None:
+    checkpoint = small_checkpoint(encoder=(first, second), decoder=decoder)
+    layers = checkpoint.layer_weights()
+    rng = np.random.default_rng(3)
+
+    assert [(layer.name, layer.cell) for layer in layers] == [
+        ("encoder1", first),
+        ("encoder2", second),
+        ("decoder", decoder),
+    ]
+    for layer in layers:
+        inputs = {group.name: rng.standard_normal(group.size) for group in layer.groups}
+        c = rng.standard_normal(layer.hidden)
+        found, expected = step_by_hand(layer, inputs, c), step_by_torch(checkpoint, layer, inputs, c)
+        np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-12)
+
+
+def test_the_shapes_and_the_order_of_groups() -> None:
+    first, second, decoder = small_checkpoint(encoder=("gru", "rnn"), decoder="gru").layer_weights()
+
+    assert [(group.name, group.size) for group in first.groups] == [("x", 5), ("h", 6)]
+    assert [(group.name, group.size) for group in second.groups] == [("x", 6), ("h", 6)]
+    assert [(group.name, group.size) for group in decoder.groups] == [("x", 5), ("h", 6), ("z", 3)]
+    assert [(gate.gate, gate.groups, gate.weight.shape) for gate in decoder.gates] == [
+        ("r", ("x", "h", "z"), (14, 6)),
+        ("z", ("x", "h", "z"), (14, 6)),
+        ("n_x", ("x", "z"), (8, 6)),
+        ("n_h", ("h",), (6, 6)),
+    ]
+    assert [gate.gate for gate in second.gates] == ["h"]
+    assert all(gate.weight.dtype == gate.bias.dtype == np.float64 for gate in decoder.gates)
+
+
+def test_the_software_parts_are_the_models_own() -> None:
+    checkpoint = small_checkpoint()
+    parts, model = checkpoint.software_parts(), checkpoint.build_model().double()
+    rng = np.random.default_rng(0)
+    h, z = rng.standard_normal(6), rng.standard_normal(3)
+
+    with torch.no_grad():
+        mu, logvar, logits = (f(torch.from_numpy(h)).numpy() for f in (model.mu, model.logvar, model.output))
+        first = model.initial(torch.from_numpy(z)).numpy()
+        words = model.encoder_embedding.weight.numpy(), model.decoder_embedding.weight.numpy()
+
+    np.testing.assert_allclose(parts.mu_weight @ h + parts.mu_bias, mu, atol=1e-14)
+    np.testing.assert_allclose(parts.logvar_weight @ h + parts.logvar_bias, logvar, atol=1e-14)
+    np.testing.assert_allclose(parts.output_weight @ h + parts.output_bias, logits, atol=1e-14)
+    np.testing.assert_allclose(parts.initial_weight @ z, first, atol=1e-14)
+    np.testing.assert_array_equal(parts.encoder_embedding, words[0])
+    np.testing.assert_array_equal(parts.decoder_embedding, words[1])

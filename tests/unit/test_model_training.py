@@ -1,0 +1,361 @@
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hvae_mnn.errors import CheckpointError, TrainingError
+from hvae_mnn.model import measures
+from hvae_mnn.model.calibration import calibrate, layer_inputs
+from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint
+from hvae_mnn.model.corpus import Corpus, Vocabulary
+from hvae_mnn.model.grammar import ENGLISH, generate_sentences
+from hvae_mnn.model.training import PRESETS, TrainConfig, TrainingEvent, epoch_batches, state_path, train
+from hvae_mnn.model.vae import TextVae, pad_batch
+
+TINY = TrainConfig(
+    embedding=8,
+    hidden=10,
+    latent=4,
+    max_length=12,
+    batch=16,
+    epochs=3,
+    learning_rate=5e-3,
+    embedding_dropout=0.1,
+    word_dropout=0.2,
+    kl_warmup=1.5,
+)
+
+
+def generated(seed: int = 0) -> Corpus:
+    splits = generate_sentences(ENGLISH, {"train": 200, "valid": 40, "test": 40}, seed)
+    words = Vocabulary.from_sentences(splits["train"])
+    encoded = [
+        tuple(words.encode(" ".join(sentence))[0] for sentence in splits[name]) for name in ("train", "valid", "test")
+    ]
+    return Corpus("grammar", words, *encoded)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return generated()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return train(corpus, TINY, tmp_path_factory.mktemp("whole") / "model.pt", threads=1)
+
+
+class StopAt:
+    """Ctrl-C after so many reports, to be caught outside."""
+
+    def __init__(self, reports: int) -> None:
+        self.left = reports
+
+    def __call__(self, event: TrainingEvent) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("interval", [0.0, 1e9])  # saved after every batch, or only between epochs
+def test_an_interrupted_run_continues_to_the_same_bits(
+    corpus: Corpus, uninterrupted: Checkpoint, tmp_path: Path, interval: float
+) -> None:
+    out = tmp_path / "model.pt"
+    options: dict[str, Any] = {"threads": 1, "seconds_between_saves": interval}
+    for reports in (5, 17, 9):
+        with pytest.raises(KeyboardInterrupt):
+            train(corpus, TINY, out, progress=StopAt(reports), **options)
+        assert state_path(out).exists()
+        assert not out.exists()
+
+    resumed = train(corpus, TINY, out, **options)
+
+    for name, value in uninterrupted.weights.items():
+        np.testing.assert_array_equal(resumed.weights[name], value)
+    assert resumed.metrics == uninterrupted.metrics
+    assert resumed.ranges == uninterrupted.ranges
+    assert load_checkpoint(out).content_hash() == uninterrupted.content_hash()
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_a_resumed_run_does_not_start_again(corpus: Corpus, tmp_path: Path) -> None:
+    out = tmp_path / "model.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(corpus, TINY, out, progress=StopAt(30))
+    events: list[TrainingEvent] = []
+
+    train(corpus, TINY, out, progress=events.append)
+
+    assert (events[0].epoch, events[0].batch) == (3, 1)
+
+
+def test_the_seed_decides_and_the_callers_random_numbers_stay(
+    corpus: Corpus, uninterrupted: Checkpoint, tmp_path: Path
+) -> None:
+    torch.manual_seed(77)
+    expected = torch.rand(3)
+    torch.manual_seed(77)
+
+    again = train(corpus, TINY, tmp_path / "a.pt", threads=1)
+    assert torch.equal(torch.rand(3), expected)
+    other = train(corpus, replace(TINY, seed=1), tmp_path / "b.pt", threads=1)
+
+    assert again.content_hash() == uninterrupted.content_hash() != other.content_hash()
+
+
+def test_the_callers_threads_come_back_even_after_an_interruption(corpus: Corpus, tmp_path: Path) -> None:
+    inside: list[int] = []
+
+    def stop(event: TrainingEvent) -> None:
+        inside.append(torch.get_num_threads())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(corpus, TINY, tmp_path / "model.pt", progress=stop, threads=2)
+
+    assert inside == [2]
+    assert torch.get_num_threads() == 1
+
+
+def test_the_weights_are_those_of_the_best_epoch(corpus: Corpus, tmp_path: Path) -> None:
+    """At this learning rate the last epoch is not the best one."""
+    events: list[TrainingEvent] = []
+    config = replace(TINY, learning_rate=0.3, clip=100.0, epochs=4, word_dropout=0.0, kl_warmup=0.0)
+
+    checkpoint = train(corpus, config, tmp_path / "model.pt", progress=events.append)
+
+    losses = [event.valid_loss for event in events if event.valid_loss is not None]
+    assert checkpoint.metrics["valid_loss"] == min(losses)
+    assert checkpoint.metrics["best_epoch"] == losses.index(min(losses)) + 1
+    measured = measures.evaluate_likelihood(checkpoint.build_model(), corpus.valid, seed=config.seed)
+    assert measured.objective == pytest.approx(min(losses), abs=1e-4)
+
+
+def test_training_reports_every_batch_and_every_epoch(corpus: Corpus, tmp_path: Path) -> None:
+    events: list[TrainingEvent] = []
+
+    train(corpus, replace(TINY, epochs=2), tmp_path / "model.pt", progress=events.append)
+
+    assert [(event.epoch, event.batch) for event in events if event.valid_loss is None] == [
+        (epoch, batch) for epoch in (1, 2) for batch in range(1, 14)
+    ]
+    assert [event.epoch for event in events if event.valid_loss is not None] == [1, 2]
+    assert {(event.epochs, event.batches) for event in events} == {(2, 13)}
+    ends = [event for event in events if event.valid_loss is not None]
+    assert ends[1].train_loss < ends[0].train_loss
+
+
+def test_half_precision_is_measured_as_it_is_stored(corpus: Corpus, tmp_path: Path) -> None:
+    checkpoint = train(corpus, replace(TINY, half=True), tmp_path / "model.pt", threads=1)
+
+    loaded = load_checkpoint(tmp_path / "model.pt")
+
+    assert loaded.content_hash() == checkpoint.content_hash() == checkpoint.rounded_to_half().content_hash()
+    again = measures.measure_all(loaded.build_model(), corpus.test, seed=TINY.seed)
+    assert again == pytest.approx({name: loaded.metrics[name] for name in again}, rel=1e-5)
+
+
+def test_provenance_says_what_it_was_trained_with(corpus: Corpus, tmp_path: Path) -> None:
+    checkpoint = train(corpus, replace(TINY, epochs=1), tmp_path / "model.pt", provenance={"command": "hvae-mnn train"})
+
+    assert checkpoint.provenance["corpus_sha256"] == corpus.fingerprint()
+    assert checkpoint.provenance["command"] == "hvae-mnn train"
+    assert checkpoint.provenance["learning_rate"] == "0.005"
+    assert set(asdict(TINY)) <= set(checkpoint.provenance)
+
+
+def test_a_state_of_another_configuration_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    out = tmp_path / "model.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(corpus, TINY, out, progress=StopAt(3))
+
+    with pytest.raises(TrainingError, match=r"another run: hidden 10 \(now 12\), epochs 3 \(now 9\); expected"):
+        train(corpus, replace(TINY, hidden=12, epochs=9), out)
+    with pytest.raises(TrainingError, match="belongs to another run: another corpus; expected the same"):
+        train(generated(1), TINY, out)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x80\x04K\x05."])
+def test_a_damaged_state_is_refused(corpus: Corpus, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.pt.training").write_bytes(content)
+
+    with pytest.raises(TrainingError, match=r"model.pt.training' is not the state of a training run"):
+        train(corpus, TINY, tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"format": "hvae-mnn checkpoint", "version": 1}, "is not the state of a training run"),
+        ({"format": "hvae-mnn training state", "version": 7}, "has version 7; this program reads 1"),
+        ({"format": "hvae-mnn training state", "version": 1}, "is not the state of a training run"),
+    ],
+)
+def test_a_foreign_state_is_refused(corpus: Corpus, tmp_path: Path, state: dict[str, Any], message: str) -> None:
+    torch.save(state, tmp_path / "model.pt.training")
+
+    with pytest.raises(TrainingError, match=message):
+        train(corpus, TINY, tmp_path / "model.pt")
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = TextVae.encode
+    monkeypatch.setattr(TextVae, "encode", lambda self, tokens: tuple(x * math.nan for x in encode(self, tokens)))
+
+    with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, batch 1; .*Lower --learning-rate \(now 0.005"):
+        train(corpus, TINY, tmp_path / "model.pt")
+    assert not (tmp_path / "model.pt").exists()
+
+
+def test_a_sentence_past_the_limit_is_named_before_training(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"'grammar' has a sentence of 11 words in its test split; .* 10"):
+        train(corpus, replace(TINY, max_length=10), tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": 0.0}, r"learning_rate is 0.0; expected more than 0"),
+        ({"learning_rate": math.nan}, r"learning_rate is nan; expected more than 0"),
+        ({"epochs": 0}, r"epochs is 0; expected more than 0"),
+        ({"batch": -4}, r"batch is -4; expected more than 0"),
+        ({"weight_decay": -1.0}, r"weight_decay is -1.0; expected 0 or more"),
+        ({"kl_warmup": -1.0}, r"kl_warmup is -1.0; expected 0 or more"),
+    ],
+)
+def test_impossible_options_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        replace(TINY, **changes)
+
+
+def test_sizes_are_refused_when_the_options_are_made() -> None:
+    with pytest.raises(CheckpointError, match=r"model.latent is 0"):
+        replace(TINY, latent=0)
+
+
+def test_the_paper_preset_has_the_papers_sizes() -> None:
+    paper = PRESETS["paper"]
+
+    assert (paper.embedding, paper.hidden, paper.latent, paper.embedding_dropout) == (512, 256, 32, 0.5)
+    assert (paper.batch, paper.weight_decay, paper.adam_eps, paper.kl_warmup) == (64, 1e-5, 1e-6, 0.0)
+    assert {name: preset.preset for name, preset in PRESETS.items()} == {name: name for name in PRESETS}
+
+
+def test_batches_hold_every_sentence_once_in_similar_lengths(corpus: Corpus) -> None:
+    first, second = (epoch_batches(corpus.train, 16, seed=3, epoch=epoch) for epoch in (0, 1))
+
+    assert sorted(place for batch in first for place in batch) == list(range(200))
+    assert first != second
+    assert first == epoch_batches(corpus.train, 16, seed=3, epoch=0)
+    spreads = [np.ptp([len(corpus.train[place]) for place in batch]) for batch in first]
+    assert max(spreads) <= 2
+
+
+def test_calibration_holds_what_the_layers_are_fed(corpus: Corpus, uninterrupted: Checkpoint) -> None:
+    """The decoder's vectors, put through the gate tables by hand, give the model's own next h."""
+    model = uninterrupted.build_model()
+    with torch.no_grad():
+        tokens = pad_batch(corpus.train[:1])
+        inputs = layer_inputs(model, tokens, torch.Generator().manual_seed(0))["decoder"].double().numpy()
+        z, _, _ = model.driving_latents(tokens, torch.Generator().manual_seed(0))
+        hidden = model.decode(tokens[:, :-1], z)[0].double().numpy()
+        first = model.initial(z[0, 0]).double().numpy()
+
+    decoder = uninterrupted.layer_weights()[2]
+    c = first
+    for t, vector in enumerate(inputs):
+        sums = [vector @ gate.weight + gate.bias for gate in decoder.gates]
+        i, f, o = (1 / (1 + np.exp(-sums[k])) for k in (0, 1, 3))
+        c = f * c + i * np.tanh(sums[2])
+        np.testing.assert_allclose(o * np.tanh(c), hidden[t], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(inputs[0, 8:18], first, rtol=0, atol=1e-6)
+
+
+def test_calibration_is_seeded_and_bounded_by_its_ranges(corpus: Corpus, uninterrupted: Checkpoint) -> None:
+    model = uninterrupted.build_model()
+
+    one, two = (calibrate(model, corpus.train, seed=5, sentence_count=100, samples=32) for _ in range(2))
+
+    assert {name: value.shape for name, value in one.samples.items()} == {
+        "encoder1": (32, 18),
+        "encoder2": (32, 20),
+        "decoder": (32, 22),
+    }
+    for layer, groups in one.ranges.items():
+        np.testing.assert_array_equal(one.samples[layer], two.samples[layer])
+        assert list(groups) == (["x", "h", "z"] if layer == "decoder" else ["x", "h"])
+        assert np.abs(one.samples[layer]).max() <= max(groups.values())
+    assert one.ranges["encoder1"]["h"] <= one.ranges["encoder2"]["x"] < 1  # the last output is not read back
+    assert one.ranges["encoder2"]["h"] < 1
+
+
+class Parrot(TextVae):
+    """Says the same words whatever it is given."""
+
+    said: tuple[tuple[int, ...], ...] = ()
+
+    def greedy(self, z: torch.Tensor, limit: int) -> torch.Tensor:
+        return torch.tensor(self.said)
+
+
+def test_the_reconstruction_score_by_hand(corpus: Corpus) -> None:
+    model = Parrot(TINY.model_config(len(corpus.vocabulary)))
+    model.said = ((5, 6, 7, 3), (5, 6, 3, 0), (9, 9, 9, 9))
+
+    score = measures.evaluate_reconstruction(model, [(5, 6, 7), (5, 8, 8, 8), (9,)])
+
+    assert score.token_accuracy == pytest.approx((3 + 1 + 1) / (3 + 4 + 4))
+    assert (score.exact, score.sentences) == (pytest.approx(1 / 3), 3)
+
+
+@pytest.mark.parametrize("mode", ["last", "per-step"])
+def test_decoding_a_batch_equals_decoding_each_sentence(corpus: Corpus, mode: str) -> None:
+    torch.manual_seed(0)
+    model = TextVae(replace(TINY, latent_mode=mode).model_config(len(corpus.vocabulary))).double().eval()
+    with torch.no_grad():
+        model.logvar.weight.zero_()
+        model.logvar.bias.fill_(-60)  # no noise: z = mu
+        model.output.weight.mul_(5)
+    sentences = corpus.test[:10]
+
+    together = measures.decode_freely(model, sentences)
+
+    latent = TINY.latent
+    for sentence, said in zip(sentences, together, strict=True):
+        shape = (latent,) if mode == "last" else (len(sentence) + 2, latent)
+        assert model.reconstruct(sentence, np.zeros(shape)).tokens == said
+
+
+def test_the_perplexity_counts_words_and_ends(corpus: Corpus, uninterrupted: Checkpoint) -> None:
+    measured = measures.evaluate_likelihood(uninterrupted.build_model(), corpus.test)
+
+    assert measured.tokens == sum(len(sentence) + 1 for sentence in corpus.test)
+    per_token = measured.elbo_nll * len(corpus.test) / measured.tokens
+    assert measured.perplexity == pytest.approx(math.exp(per_token))
+    assert measured.kl >= measured.kl_mean >= 0
+
+
+def test_choosing_takes_no_sentence_twice() -> None:
+    sentences = [(place,) for place in range(50)]
+
+    chosen = measures.choose(sentences, 20, seed=1)
+
+    assert len(set(chosen)) == 20
+    assert chosen == sorted(chosen) == measures.choose(sentences, 20, seed=1)
+    assert measures.choose(sentences, 50, seed=1) == sentences
