@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from hvae_mnn.drawing.conductances import draw_all_gates, draw_one_map, find_tiles
-from hvae_mnn.drawing.read_errors import draw_errors
+from hvae_mnn.drawing.read_errors import draw_errors, error_height
 from hvae_mnn.drawing.style import WIDTH, check_format, figure_style, save_figure
 from hvae_mnn.drawing.waveforms import PANEL_HEIGHT, choose_signals, count_panels, draw_waveforms
 from hvae_mnn.errors import ArtifactError
@@ -64,10 +64,10 @@ def plot_run(run: Run, signals: Sequence[str] = ()) -> Figure:
     if not run.waveforms and not signals:
         return plot_errors(run)
     chosen = choose_signals(run, signals)
-    upper = PANEL_HEIGHT * count_panels(chosen) + 0.7
+    upper, lower = PANEL_HEIGHT * count_panels(chosen) + 0.7, error_height(run)
     with figure_style():
-        figure = Figure(figsize=(WIDTH, upper + 2.8), layout="constrained")
-        parts = figure.subfigures(2, 1, squeeze=False, height_ratios=[upper, 2.8])[:, 0]
+        figure = Figure(figsize=(WIDTH, upper + lower), layout="constrained")
+        parts = figure.subfigures(2, 1, squeeze=False, height_ratios=[upper, lower])[:, 0]
         draw_waveforms(parts[0], run, chosen)
         draw_errors(parts[1], run)
     return figure
@@ -93,7 +93,7 @@ def plot_waveforms(run: Run, signals: Sequence[str] = ()) -> Figure:
 def plot_errors(run: Run) -> Figure:
     """Draw the read error of each layer at each time step, in parts of ADC full scale."""
     with figure_style():
-        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+        figure = Figure(figsize=(WIDTH, error_height(run)), layout="constrained")
         draw_errors(figure, run)
     return figure
 

@@ -22,13 +22,22 @@ def draw_errors(canvas: Canvas, run: Run) -> None:
         axis.set_xlabel("word read")
         axis.set_title(f"{layer.name}: rms {factor * layer.rms_error:.3g}, max {factor * layer.max_error:.3g} {unit}")
         axis.grid(axis="y", color="0.9", linewidth=0.6)
-    axes[0].set_ylabel(f"read error, {unit} of ADC full scale")
+    axes[0].set_ylabel(f"read error,\n{unit} of ADC full scale")
     axes[0].set_ylim(0, factor * max(layer.max_error for layer in run.layers) * 1.1 or 1.0)
     canvas.legend(*axes[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
+    canvas.suptitle(_format_heading(run))
+
+
+def error_height(run: Run) -> float:
+    """Return the height of the error panels, inch: more where sentences fill several lines."""
+    return 2.8 + 0.2 * max(0, _format_heading(run).count("\n") - 2)
+
+
+def _format_heading(run: Run) -> str:
     engine = f"ngspice {run.engine.version}" if run.engine.name == "spice" else f"{run.engine.name} engine"
     how = f"{engine}, hardware preset {run.hardware_preset}, seed {run.seed}"
-    said = f"sentence: {' '.join(run.tokens)}", f"hardware: {run.hardware.text}"
-    canvas.suptitle("\n".join(format_title(line) for line in (*said, how)))
+    lines = (f"sentence: {' '.join(run.tokens)}", f"hardware: {run.hardware.text}", how)
+    return "\n".join(format_title(line) for line in lines)
 
 
 def _error_unit(largest: float) -> tuple[float, str]:

@@ -209,7 +209,7 @@ def test_errors_are_the_traces_in_percent():
     run = make_run()
     figure = plot_errors(run)
     assert [axis.get_title().split(":")[0] for axis in figure.axes] == ["encoder1", "encoder2", "decoder"]
-    assert figure.axes[0].get_ylabel() == "read error, % of ADC full scale"
+    assert figure.axes[0].get_ylabel() == "read error,\n% of ADC full scale"
     for axis, layer in zip(figure.axes, run.layers, strict=True):
         lines = lines_of(axis)
         np.testing.assert_allclose(lines["rms of all columns"][1], 100 * layer.rms_by_step())
@@ -227,7 +227,7 @@ def test_the_title_names_sentences_engine_and_preset():
 @pytest.mark.parametrize(("size", "unit"), [(1e-6, "ppm"), (1e-10, "1e-12"), (0.0, "%")])
 def test_small_errors_get_a_small_unit(size, unit):
     figure = plot_errors(make_run(size=size))
-    assert figure.axes[0].get_ylabel() == f"read error, {unit} of ADC full scale"
+    assert figure.axes[0].get_ylabel() == f"read error,\n{unit} of ADC full scale"
 
 
 def test_a_run_is_waveforms_over_errors_and_without_waveforms_errors_alone():

@@ -1,0 +1,51 @@
+"""The examples run, print what they say, and leave the figure they name."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from hvae_mnn.run import load_run
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PNG = b"\x89PNG"
+
+
+def load_example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name[:2]}", EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.ngspice
+def test_read_one_tile(tmp_path, capsys):
+    figure = load_example("01_read_one_tile").main(tmp_path)
+    printed = capsys.readouterr().out
+    assert figure.read_bytes()[:4] == PNG
+    rows = re.findall(r"^ +(\d)  +(-?\d+)  +(-?[\d.]+)  +(-?[\d.]+)$", printed, re.MULTILINE)
+    assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"]
+    assert any(row[1] != "0" for row in rows)
+    for _, _, circuit, software in rows:
+        assert float(circuit) == pytest.approx(float(software), abs=0.5)
+
+
+def test_compile_and_simulate_without_ngspice(tmp_path, capsys):
+    figure = load_example("02_compile_and_simulate").main(tmp_path, backend="nodal")
+    printed = capsys.readouterr().out
+    assert figure.read_bytes()[:4] == PNG
+    run = load_run(tmp_path / "run")
+    assert f"hardware  {run.hardware.text}   ({run.agreement:.0%} of words agree)" in printed
+    assert len(re.findall(r"^\w+: rms error [\d.]+ % of full scale over \d+ steps$", printed, re.MULTILINE)) == 3
+
+
+@pytest.mark.ngspice
+def test_compile_and_simulate_with_ngspice(tmp_path):
+    figure = load_example("02_compile_and_simulate").main(tmp_path)
+    assert figure.read_bytes()[:4] == PNG
+    run = load_run(tmp_path / "run")
+    assert run.engine.name == "spice"
+    assert list(run.waveforms) == ["encoder1.f.r0c0"]
+    assert all(0 < layer.rms_error < 0.02 for layer in run.layers)
