@@ -346,7 +346,10 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     section, dot, name = key.strip().partition(".")
     if not (equals and dot and section and name):
         raise HardwareError(f"--set {override}: expected SECTION.KEY=VALUE, for example array.tile_rows=32")
-    tree.setdefault(section, {})[name] = _parse_value(text.strip())
+    values = tree.setdefault(section, {})
+    if not isinstance(values, dict):
+        raise HardwareError(f"--set {override}: {section} is {values!r} in the file; expected a section, [{section}]")
+    values[name] = _parse_value(text.strip())
 
 
 def _parse_value(text: str) -> Any:

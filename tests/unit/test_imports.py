@@ -1,0 +1,78 @@
+"""Who may import what: the rules that keep simulator, framework and arithmetic apart."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import hvae_mnn
+
+PACKAGE = Path(hvae_mnn.__file__).parent
+SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+STANDARD = {"collections", "dataclasses", "enum", "functools", "itertools", "math", "typing"}
+PHYSICS_MAY = {"hvae_mnn.hardware", "hvae_mnn.plan", "hvae_mnn.errors", "hvae_mnn.physics"}
+
+
+def imported(source: str, anywhere: bool = False) -> set[str]:
+    """Return the modules a source imports when it is loaded, or anywhere in it."""
+    nodes = ast.walk(ast.parse(source)) if anywhere else _at_load(ast.parse(source).body)
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _at_load(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        for field in ("body", "orelse", "finalbody"):
+            yield from _at_load(getattr(node, field, []))
+
+
+def importers(module: str, anywhere: bool = False) -> set[str]:
+    """Return the files that import a module or a part of it."""
+    return {
+        name
+        for name, source in SOURCES.items()
+        if any(f"{each}.".startswith(f"{module}.") for each in imported(source, anywhere))
+    }
+
+
+def test_the_reader_of_imports_sees_what_it_should() -> None:
+    source = "import a.b\nif TYPE_CHECKING:\n    import c\ntry:\n    from d.e import f\nfinally:\n    pass\n"
+    source += "def g():\n    import h\nclass I:\n    import j\n"
+    assert imported(source) == {"a.b", "d.e.f", "j"}
+    assert imported(source, anywhere=True) == {"a.b", "c", "d.e.f", "h", "j"}
+
+
+def test_only_the_worker_speaks_to_pyspice() -> None:
+    assert importers("PySpice", anywhere=True) == {"engines/spice_worker.py"}
+
+
+def test_torch_is_loaded_by_the_model_folder_only() -> None:
+    users = importers("torch")
+    assert "model/vae.py" in users
+    assert {name for name in users if not name.startswith("model/")} == set()
+    assert not users & {"model/layers.py", "model/cells.py"}
+
+
+def test_physics_is_numpy_and_scipy() -> None:
+    physics = [name for name in SOURCES if name.startswith("physics/")]
+    assert len(physics) >= 4
+    for name in physics:
+        for module in imported(SOURCES[name], anywhere=True):
+            root, mine = module.split(".")[0], ".".join(module.split(".")[:2])
+            assert root in STANDARD | {"numpy", "scipy"} or mine in PHYSICS_MAY, f"{name} imports {module}"
+
+
+def test_the_command_line_loads_nothing_heavy() -> None:
+    roots = {module.split(".")[0] for module in imported(SOURCES["cli.py"])}
+    assert roots & {"torch", "numpy", "scipy", "matplotlib", "PySpice"} == set()
+    own = {module for module in imported(SOURCES["cli.py"]) if module.startswith("hvae_mnn.")}
+    assert own == {"hvae_mnn.__version__", "hvae_mnn.errors.UserError"}
