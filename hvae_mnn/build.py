@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hvae_mnn.compiler.decks import format_deck, library_names
-from hvae_mnn.errors import ArtifactError
+from hvae_mnn.errors import ArtifactError, UserError
 from hvae_mnn.folders import written_whole
 from hvae_mnn.hardware import HardwareConfig, check_hardware
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from hvae_mnn.plan import LayerPlan, Tile
+from hvae_mnn.plan import LayerPlan, Tile, TilePlan
 from hvae_mnn.resources import netlists_folder
 
 Array = NDArray[np.float64]
@@ -161,7 +161,7 @@ def load_manifest(folder: Path) -> Manifest:
 def _is_same(folder: Path, manifest: Manifest) -> bool:
     try:
         return load_manifest(folder) == manifest
-    except ArtifactError:
+    except UserError:
         return False
 
 
@@ -190,11 +190,21 @@ def _save_decks(build: Build, folder: Path) -> None:
 def _load_tiles(folder: Path, manifest: Manifest) -> dict[str, Tile]:
     path = folder / "conductance.npz"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {
-                plan.name: Tile(plan, arrays[f"{plan.name}/target"], arrays[f"{plan.name}/programmed"])
+                plan.name: Tile(plan, _conductances(arrays, plan, "target"), _conductances(arrays, plan, "programmed"))
                 for layer in manifest.layers
                 for plan in layer.tiles
             }
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{path}: missing or damaged ({error}); compile the build again") from None
+
+
+def _conductances(arrays: Mapping[str, Array], plan: TilePlan, part: str) -> Array:
+    """Return one of a tile's arrays; it must be as large as the tile and hold conductances."""
+    g = arrays[f"{plan.name}/{part}"]
+    if g.shape != (plan.rows, plan.columns):
+        raise ValueError(f"{plan.name}/{part} is {g.shape}; expected {(plan.rows, plan.columns)}")
+    if not (np.isfinite(g).all() and (g > 0).all()):
+        raise ValueError(f"{plan.name}/{part} holds values that are no conductances")
+    return g

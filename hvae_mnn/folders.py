@@ -56,9 +56,14 @@ def check_replaceable(folder: Path, may_replace: Callable[[Path], bool]) -> None
 
 
 def _swap(draft: Path, folder: Path) -> None:
-    """Put the draft in the folder's place; the old folder goes last."""
+    """Put the draft in the folder's place; the old folder goes last, or comes back if that fails."""
     old = draft.with_name(draft.name + "-old")
-    if folder.exists():
-        folder.rename(old)
-    draft.rename(folder)
+    try:
+        if folder.exists():
+            folder.rename(old)
+        draft.rename(folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)

@@ -8,6 +8,7 @@ run/
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -226,7 +227,7 @@ def load_run(folder: Path) -> Run:
             seconds=values["seconds"],
             waveforms=_load_waveforms(folder / "waveforms.npz"),
         )
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ArtifactError(f"{folder}: the run is damaged ({error}); simulate again") from None
 
 
@@ -241,7 +242,7 @@ def _load_side(values: Mapping[str, Any]) -> Side:
 
 
 def _load_layers(folder: Path, summaries: list[dict[str, Any]]) -> tuple[LayerTrace, ...]:
-    with np.load(folder / "trace.npz", allow_pickle=False) as arrays:
+    with (folder / "trace.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         traces = []
         for summary in summaries:
             trace = LayerTrace(summary["name"])
@@ -264,7 +265,7 @@ def _load_waveforms(path: Path) -> dict[str, Waveform]:
     if not path.is_file():
         return {}
     tiles: dict[str, dict[str, Array]] = {}
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         for name in arrays.files:
             tile, _, node = name.rpartition("/")
             tiles.setdefault(tile, {})[node] = arrays[name]
