@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 
 class Command(click.Command):
-    """A command whose `UserError`s become one line on stderr and exit code 1."""
+    """A command whose `UserError`s, and Ctrl-C, become one line on stderr and exit code 1."""
+
+    def __init__(self, *arguments: Any, interrupted: str = "nothing was written", **options: Any) -> None:
+        """Take what is said of the results after Ctrl-C, and click's own arguments."""
+        super().__init__(*arguments, **options)
+        self.interrupted = interrupted
 
     def invoke(self, context: click.Context) -> Any:
         """Run the command."""
@@ -32,7 +37,9 @@ class Command(click.Command):
             return super().invoke(context)
         except UserError as error:
             click.echo(f"Error: {error}", err=True)
-            context.exit(1)
+        except KeyboardInterrupt:
+            click.echo(f"Interrupted: {self.interrupted}", err=True)
+        context.exit(1)
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the example as it is typed, without wrapping."""
@@ -75,7 +82,10 @@ def main() -> None:
     """
 
 
-@main.command(epilog="hvae-mnn train --corpus grammar --preset grammar --out model.pt")
+@main.command(
+    epilog="hvae-mnn train --corpus grammar --preset grammar --out model.pt",
+    interrupted="the same command goes on from the last saved state",
+)
 @click.option(
     "--corpus",
     required=True,

@@ -206,3 +206,14 @@ def test_training_refuses_a_folder_that_is_not_a_corpus() -> None:
     Path("words").mkdir()
     refused(run("train", "--corpus", "words", "--out", "m.pt"), "words", "train")
     refused(run("train", "--corpus", "nowhere", "--out", "m.pt"), "nowhere")
+
+
+def test_ctrl_c_is_one_line_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hvae_mnn.simulate.simulate_sentence", interrupted)
+    result = run("simulate", "--model", MODEL, "--sentence", SENTENCE, "--backend", "nodal")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Interrupted: nothing was written\n"
+    assert not Path("run").exists()
