@@ -54,7 +54,7 @@ def main(folder: Path | None = None) -> Path:
     for k in range(5):
         axis.plot(waveform.time * 1e6, waveform.signals[f"out{k}"] * 1e3, label=f"out{k}")
     axis.set(xlabel="time, µs", ylabel="amplifier output, mV", title=f"{TILE}, one cycle")
-    axis.legend(fontsize="small")
+    figure.legend(loc="outside right upper")
     figure.savefig(folder / "tile.png", dpi=150)
     return folder / "tile.png"
 
