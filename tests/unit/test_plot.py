@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import cast
 
+import making
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -262,6 +263,23 @@ def test_a_tile_is_shown_with_its_own_columns_and_the_range_of_the_hardware():
 def test_a_whole_build_shows_every_gate():
     titles = [axis.get_title() for axis in plot_conductances(make_build()).axes]
     assert titles[:3] == ["encoder1.f", "encoder1.o", "encoder1, all gates"]
+
+
+def test_a_compiled_build_is_drawn_whole_and_by_gate(tmp_path):
+    overrides = ["array.tile_rows=7", "array.tile_columns=4"]
+    build = making.make_build(tmp_path / "build", overrides=overrides, cells=("gru", "rnn"))
+    titles = {axis.get_title() for axis in plot_conductances(build).axes}
+    gates = {f"{layer.name}.{gate}": layer for layer in build.manifest.layers for gate in layer.gates}
+    assert set(gates) <= titles
+    for gate in ("encoder1.n_x", "encoder1.n_h", "encoder2.h"):
+        layer = gates[gate]
+        image = plot_conductances(build, gate).axes[0].images[0].get_array() / 1e6
+        rows = {tile.name.rpartition("c")[0]: tile.rows for tile in layer.tiles if f"{layer.name}.{tile.gate}" == gate}
+        assert image.shape == (sum(rows.values()), layer.hidden)
+        np.testing.assert_allclose(image[0, 0], build.tiles[f"{gate}.r0c0"].g[0, 0])
+    out = tmp_path / "a.png"
+    assert plot_artifact(tmp_path / "build", [], out) == [out]
+    assert out.read_bytes().startswith(b"\x89PNG")
 
 
 def test_row_groups_follow_the_inputs():
