@@ -69,11 +69,15 @@ class _Ngspice(NgSpiceShared):  # type: ignore[misc]
                 raise EngineError(f"{what}: ngspice failed at `{command[:60]}`: {lines}") from None
             return str(self.stdout)
 
-    def vector(self, name: str) -> Array:
-        """Return a copy of a vector of the current plot."""
+    def vector(self, name: str, what: str) -> Array:
+        """Return a copy of a vector of the current plot.
+
+        Raises:
+            EngineError: There is none of that name.
+        """
         info = self._ngspice_shared.ngGet_Vec_Info(name.encode())
         if info == FFI.NULL or info.v_realdata == FFI.NULL:
-            raise KeyError(name)
+            raise EngineError(f"{what}: ngspice has no result `{name}`; it is not saved or not in the deck")
         return np.frombuffer(memoryview(FFI().buffer(info.v_realdata, info.v_length * 8)), dtype=np.float64).copy()
 
     def saved(self) -> list[str]:
@@ -104,7 +108,8 @@ class SpiceWorker:
     def load(self, decks: list[tuple[str, list[bool], int, str]]) -> None:
         """Load decks: path, which rows are bias rows, number of columns, state capacitor."""
         for path, bias, columns, state_capacitor in decks:
-            self._ngspice.run(f"source {path}", path)
+            if "Circuit:" not in self._ngspice.run(f"source {path}", path):
+                raise EngineError(f"{path}: ngspice found no circuit in the deck; compile the build again")
             rows = len(bias)
             deck = Deck(path, rows, columns, np.array(bias), state_capacitor, np.full(rows, np.nan))
             self._decks.append(deck)
@@ -137,7 +142,7 @@ class SpiceWorker:
         self._write(deck, codes)
         start = self._carry(deck)
         self._ngspice.run(f"tran {duration / 200:.9g} {duration:.9g} 0 {duration / 100:.9g} {start}", deck.path)
-        signals = {name: self._ngspice.vector(name) for name in self._ngspice.saved()}
+        signals = {name: self._ngspice.vector(name, deck.path) for name in self._ngspice.saved()}
         self._ngspice.run("destroy", deck.path)
         if deck.state_capacitor:
             deck.states = {name[1:]: float(v[-1]) for name, v in signals.items() if _STATE.fullmatch(name)}
@@ -150,8 +155,8 @@ class SpiceWorker:
         for i, row in enumerate(batch):
             self._write(deck, row)
             self._ngspice.run("op", deck.path)
-            codes[i] = [self._ngspice.vector(f"adc{k}")[0] for k in range(deck.columns)]
-            held[i] = [self._ngspice.vector(f"hold{k}")[0] for k in range(deck.columns)]
+            codes[i] = [self._ngspice.vector(f"adc{k}", deck.path)[0] for k in range(deck.columns)]
+            held[i] = [self._ngspice.vector(f"hold{k}", deck.path)[0] for k in range(deck.columns)]
             self._ngspice.run("destroy", deck.path)
         return codes, held
 

@@ -1,0 +1,262 @@
+"""ngspice that is too old, broken decks, decks that do not converge, workers that die: what is said."""
+
+import os
+import re
+import signal
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from making import make_build
+
+from hvae_mnn.build import Build
+from hvae_mnn.engines import spice, spice_worker
+from hvae_mnn.engines.spice import SpiceEngine, describe_ngspice
+from hvae_mnn.engines.spice_worker import SpiceWorker
+from hvae_mnn.errors import ArtifactError, EngineError
+from hvae_mnn.simulate import simulate_sentence
+
+TILE = "encoder2.h.r0c0"
+NO_SOLUTION = "Bno 0 q I=V(q)*V(q)+1\nRno q 0 1\n"
+"""q = q^2 + 1 has no real solution."""
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def make(folder: Path, *overrides: str) -> Build:
+    return make_build(folder, "default", ("array.tile_rows=9", *overrides), cells=("rnn", "rnn"), decoder="rnn")
+
+
+def deck_of(build: Build, tile: str = TILE) -> Path:
+    assert build.folder is not None
+    return build.folder / build.tiles[tile].plan.deck
+
+
+def add(path: Path, lines: str) -> None:
+    text = path.read_text()
+    assert text.count("\n.op\n") == 1
+    path.write_text(text.replace("\n.op\n", f"\n{lines}.op\n"))
+
+
+def load_fails(build: Build, *parts: str) -> None:
+    with pytest.raises(EngineError) as found, SpiceEngine(build, workers=2):
+        pass
+    for part in parts:
+        assert part in str(found.value)
+
+
+def simulation_fails(build: Build, transient: Collection[str] = ()) -> str:
+    with pytest.raises(EngineError) as found:
+        simulate_sentence(build, "a b c", workers=2, transient=transient)
+    return str(found.value)
+
+
+class FakeNgspice:
+    def __init__(self, says: str) -> None:
+        self.says = says
+
+    def run(self, command: str, what: str) -> str:
+        assert command == "version -f"
+        return self.says
+
+
+def test_version_is_read_and_an_old_one_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(says: str) -> str:
+        return spice_worker._check_version(FakeNgspice(says))  # type: ignore[arg-type]
+
+    assert check("** ngspice-39.3 : Circuit level simulation program") == "39.3"
+    assert check("******\n** ngspice-42+ : Circuit") == "42+"
+    with pytest.raises(
+        EngineError, match=r"libngspice is ngspice-38; expected ngspice-39 or newer\. Upgrade with: sudo apt"
+    ):
+        check("** ngspice-38 : Circuit")
+    with pytest.raises(EngineError, match="libngspice is no version; expected"):
+        check("hello")
+    monkeypatch.setattr(spice_worker, "OLDEST", 43)
+    with pytest.raises(EngineError, match="libngspice is ngspice-42; expected ngspice-43 or newer"):
+        check("** ngspice-42 : Circuit")
+
+
+def worker_that_wants_more() -> SpiceWorker:
+    """Stand in for an ngspice that is too old."""
+    spice_worker.OLDEST = 999
+    return SpiceWorker()
+
+
+def broken_worker() -> SpiceWorker:
+    raise ZeroDivisionError("a bug in the worker")
+
+
+@pytest.mark.ngspice
+def test_an_old_ngspice_stops_the_engine_and_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spice, "_FACTORY", f"{__name__}:worker_that_wants_more")
+    load_fails(make(tmp_path / "build"), "libngspice is ngspice-", "expected ngspice-999 or newer")
+    with pytest.raises(EngineError, match="expected ngspice-999 or newer"):
+        describe_ngspice()
+
+
+def test_no_library_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Missing:
+        LIBRARY_PATH = "nowhere.so"
+
+        def __init__(self) -> None:
+            raise OSError("nowhere.so: cannot open shared object file")
+
+    monkeypatch.setattr(spice_worker, "_Ngspice", Missing)
+    with pytest.raises(
+        EngineError, match="libngspice was not found; install it with: sudo apt-get install -y libngspice0"
+    ):
+        spice_worker._load_library()
+
+
+def test_a_bug_in_a_worker_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spice, "_FACTORY", f"{__name__}:broken_worker")
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*in broken_worker.*ZeroDivisionError: a bug in the worker"):
+        SpiceEngine(make(tmp_path / "build"), workers=1)
+
+
+@pytest.mark.ngspice
+def test_ngspice_describes_itself() -> None:
+    facts = describe_ngspice()
+    assert int(re.match(r"\d+", str(facts["version"]))[0]) >= spice_worker.OLDEST  # type: ignore[index]
+    assert "ngspice" in str(facts["library"])
+    assert isinstance(facts["klu"], bool)
+
+
+def test_an_unsaved_build_has_no_decks() -> None:
+    with pytest.raises(ArtifactError, match="the spice engine reads decks from disk: save the build first"):
+        SpiceEngine(make_build(None))
+
+
+def test_waveforms_of_an_unknown_tile(tmp_path: Path) -> None:
+    message = r"--waveforms encoder3\.h\.r0c0: no such tile in the build; expected all or one of encoder1\.h\.r0c0, "
+    with pytest.raises(ArtifactError, match=message):
+        SpiceEngine(make(tmp_path / "build"), transient=["encoder3.h.r0c0"])
+
+
+@pytest.mark.ngspice
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("Xbad c0 0 nosuch\n", "unknown subckt: xbad c0 0 nosuch"),
+        (".subckt open a b\n", "Mismatch of .subckt"),
+        ("Rbad c0 0 {nowhere}\n", "Cannot compute substitute"),
+    ],
+)
+def test_a_broken_deck(tmp_path: Path, lines: str, said: str) -> None:
+    build = make(tmp_path / "build")
+    add(deck_of(build), lines)
+    load_fails(build, f"{deck_of(build)}: ngspice failed at `source ", said)
+
+
+@pytest.mark.ngspice
+def test_a_library_that_is_gone(tmp_path: Path) -> None:
+    build = make(tmp_path / "build")
+    (tmp_path / "build" / "lib" / "adc.lib").unlink()
+    load_fails(build, "Could not find include file ../../../lib/adc.lib")
+
+
+@pytest.mark.ngspice
+def test_a_deck_that_is_gone(tmp_path: Path) -> None:
+    build = make(tmp_path / "build")
+    deck_of(build).unlink()
+    load_fails(build, f"{deck_of(build)}: ngspice f")
+
+
+@pytest.mark.ngspice
+def test_an_empty_deck_is_not_taken_for_its_neighbour(tmp_path: Path) -> None:
+    build = make(tmp_path / "build")
+    deck_of(build).write_text("")
+    load_fails(build, f"{deck_of(build)}: ngspice found no circuit in the deck")
+
+
+@pytest.mark.ngspice
+def test_a_deck_without_a_node_or_a_source_of_its_own(tmp_path: Path) -> None:
+    build = make(tmp_path / "build")
+    path, text = deck_of(build), deck_of(build).read_text()
+    path.write_text(text.replace("Xadc_1 hold1 adc1", "Xadc_1 hold1 other"))
+    assert f"{path}: ngspice has no result `adc1`" in simulation_fails(build)
+    path.write_text(text.replace("Vcode_3 ", "Vother_3 "))
+    assert f"{path}: ngspice failed at `alter vcode_3 = " in simulation_fails(build)
+
+
+@pytest.mark.ngspice
+def test_a_deck_that_does_not_converge_names_layer_and_step(tmp_path: Path) -> None:
+    build = make(tmp_path / "build")
+    add(deck_of(build), NO_SOLUTION)
+    said = simulation_fails(build)
+    assert said.startswith(f"at encoder1 step 1, encoder2 step 0: {deck_of(build)}: ngspice failed at `op`: ")
+    assert 'trouble with node "q"' in said
+    assert "\n" not in said
+
+
+@pytest.mark.ngspice
+def test_a_deck_that_does_not_converge_in_time(tmp_path: Path) -> None:
+    build = make(tmp_path / "build")
+    add(deck_of(build), NO_SOLUTION.replace("+1", "+V(en)") + "Cno q 0 1p\n")
+    said = simulation_fails(build, transient=[TILE])
+    assert said.startswith(f"at encoder1 step 1, encoder2 step 0: {deck_of(build)}: ngspice failed at `tran ")
+    assert "imestep too small" in said
+
+
+@pytest.mark.ngspice
+def test_a_worker_killed_in_a_run_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
+    build = make(tmp_path / "build")
+    names = [layer.name for layer in build.manifest.layers]
+    sizes = {name: sum(group.size for group in build.layer(name).groups) for name in names}
+    with SpiceEngine(build, workers=2) as engine:
+        codes = {name: np.zeros((1, sizes[name])) for name in names}
+        assert set(engine.step(codes)) == set(names)
+        pid, other = engine.worker_pids()
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(EngineError, match=rf"engine worker \(process {pid}\) was killed by signal SIGKILL"):
+            engine.step(codes)
+    assert not psutil.pid_exists(other)
+    engine.close()
+    assert engine.worker_pids() == []
+
+
+@pytest.mark.ngspice
+def test_a_worker_killed_between_steps_names_the_step(tmp_path: Path) -> None:
+    build = make(tmp_path / "build")
+    seen: list[tuple[str, int]] = []
+
+    def kill_at_the_decoder(stage: str, done: int, total: int | None) -> None:
+        seen.append((stage, done))
+        if (stage, done) == ("decoder", 1):
+            (worker,) = _workers()
+            worker.kill()
+
+    with pytest.raises(EngineError, match=r"^at decoder step 1: engine worker .* SIGKILL"):
+        simulate_sentence(build, "a b", workers=1, progress=kill_at_the_decoder)
+    assert ("encoder", 5) in seen  # <sos> a b <eos>, and encoder 2 one step behind
+
+
+@pytest.mark.ngspice
+def test_a_deck_that_fails_to_load_leaves_no_worker(tmp_path: Path) -> None:
+    build = make(tmp_path / "build")
+    add(deck_of(build), "Xbad c0 0 nosuch\n")
+    load_fails(build, "nosuch")
+    assert _workers() == []
+
+
+@pytest.mark.ngspice
+def test_transient_reads_take_one_sentence_at_a_time(tmp_path: Path) -> None:
+    build = make(tmp_path / "build")
+    size = sum(group.size for group in build.layer("encoder2").groups)
+    with SpiceEngine(build, workers=1, transient=[TILE]) as engine:
+        with pytest.raises(EngineError, match=r"^encoder2\.h\.r0c0: transient reads take one sentence at a time$"):
+            engine.step({"encoder2": np.zeros((2, size))})
+        engine.step({"encoder2": np.zeros((1, size))})
+        engine.step({"encoder2": np.zeros((1, size))})
+        (waveform,) = engine.waveforms().values()
+    assert waveform.time[0] < 1e-6
+    assert waveform.time[-1] == pytest.approx(8e-6, rel=1e-6)
+    assert (np.diff(waveform.time) >= 0).all()
+    assert {"adc0", "hold5", "rp4", "en", "clk"} <= set(waveform.signals)
+
+
+def _workers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if any("engines.pool" in part for part in child.cmdline())]
