@@ -23,6 +23,7 @@ OLDEST = 39
 INSTALL = "sudo apt-get install -y libngspice0"
 _LIBRARIES = ("libngspice.so.0", "libngspice.so", "libngspice.dylib", "libngspice.0.dylib")
 _STATE = re.compile(r"x\d+_\d+")
+_FFI = FFI()  # costs more to make than a vector to read
 _HARMLESS = re.compile(r"^(Note:|Warning:|Using (SPARSE|KLU)|\s*$)")
 
 
@@ -76,9 +77,9 @@ class _Ngspice(NgSpiceShared):  # type: ignore[misc]
             EngineError: There is none of that name.
         """
         info = self._ngspice_shared.ngGet_Vec_Info(name.encode())
-        if info == FFI.NULL or info.v_realdata == FFI.NULL:
+        if info == _FFI.NULL or info.v_realdata == _FFI.NULL:
             raise EngineError(f"{what}: ngspice has no result `{name}`; it is not saved or not in the deck")
-        return np.frombuffer(memoryview(FFI().buffer(info.v_realdata, info.v_length * 8)), dtype=np.float64).copy()
+        return np.frombuffer(memoryview(_FFI.buffer(info.v_realdata, info.v_length * 8)), dtype=np.float64).copy()
 
     def saved(self) -> list[str]:
         """Return the names of the vectors of the current plot."""
