@@ -1,0 +1,87 @@
+"""What the models in models/ claim, measured again."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint
+from hvae_mnn.model.corpus import load_corpus
+from hvae_mnn.model.grammar import ENGLISH
+from hvae_mnn.model.measures import evaluate_likelihood, evaluate_reconstruction
+from hvae_mnn.model.training import PRESETS
+
+MODELS = Path(__file__).parents[2] / "models"
+NAMES = ("grammar", "ptb")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def grammar() -> Checkpoint:
+    return load_checkpoint(MODELS / "grammar.pt")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_model_is_small_whole_and_says_where_it_comes_from(name: str) -> None:
+    path = MODELS / f"{name}.pt"
+    checkpoint = load_checkpoint(path)
+
+    assert path.stat().st_size <= 5_000_000
+    assert checkpoint.provenance["corpus"] == name
+    assert checkpoint.provenance["command"].startswith("hvae-mnn train --corpus ")
+    assert list(checkpoint.calibration) == list(checkpoint.ranges) == ["encoder1", "encoder2", "decoder"]
+    for layer in checkpoint.layer_weights():
+        rows = sum(group.size for group in layer.groups)
+        assert checkpoint.calibration[layer.name].shape == (256, rows)
+        assert set(checkpoint.ranges[layer.name]) == {group.name for group in layer.groups}
+
+
+@pytest.mark.parametrize(("name", "preset"), [("grammar", "grammar"), ("ptb", "tiny")])
+def test_a_shipped_model_was_trained_with_its_preset(name: str, preset: str) -> None:
+    provenance = load_checkpoint(MODELS / f"{name}.pt").provenance
+
+    for option in PRESETS[preset].__dataclass_fields__:
+        value = getattr(PRESETS[preset], option)
+        assert provenance[option] == str(list(value) if isinstance(value, tuple) else value), option
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_prints_the_figures_of_its_checkpoint(name: str) -> None:
+    checkpoint = load_checkpoint(MODELS / f"{name}.pt")
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| ([-\d.]+) \|$", (MODELS / f"{name}.md").read_text(), re.MULTILINE)
+
+    assert {key for key, _ in rows} == set(checkpoint.metrics)
+    for key, value in rows:
+        assert float(value) == pytest.approx(checkpoint.metrics[key], abs=6e-4), key
+    assert checkpoint.content_hash()[:16] in (MODELS / f"{name}.md").read_text()
+
+
+def test_the_honest_bound_of_the_grammar_model_is_not_below_the_entropy(grammar: Checkpoint) -> None:
+    """No model can beat the source: a lower figure would mean that something is not charged."""
+    corpus = load_corpus("grammar", vocabulary=grammar.vocabulary)
+    model = grammar.build_model()
+
+    measured = evaluate_likelihood(model, corpus.test, seed=3)
+
+    assert measured.elbo_nll >= ENGLISH.entropy() - 3 * measured.standard_error
+    assert measured.objective < ENGLISH.entropy()  # charging 1/T of the KL does fall below it
+    assert measured.tokens == sum(len(sentence) + 1 for sentence in corpus.test)
+
+
+def test_the_grammar_model_gives_held_out_sentences_back(grammar: Checkpoint) -> None:
+    corpus = load_corpus("grammar", vocabulary=grammar.vocabulary)
+
+    score = evaluate_reconstruction(grammar.build_model(), corpus.test, seed=9)
+
+    assert not set(corpus.test) & set(corpus.train)
+    assert score.token_accuracy >= 0.95
+    assert score.token_accuracy == pytest.approx(grammar.metrics["free_running_accuracy"], abs=0.02)
