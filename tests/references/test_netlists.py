@@ -155,9 +155,7 @@ def test_transimpedance_settles_to_its_closed_form(simulate):
 
 
 def test_ideal_transimpedance_inverts_without_a_limit(simulate):
-    found = simulate(
-        "I1 0 in 300u", "R1 in 0 100", "X1 in out transimpedance_ideal r_f=12345", "R2 out 0 50", ".op"
-    )
+    found = simulate("I1 0 in 300u", "R1 in 0 100", "X1 in out transimpedance_ideal r_f=12345", "R2 out 0 50", ".op")
     assert found["v(out)"][0] == pytest.approx(-300e-6 * 12345, rel=1e-12)
     assert found["v(in)"][0] == 0
 
@@ -351,9 +349,7 @@ def test_memristors_take_their_resistances_from_their_parameters(simulate):
 )
 def test_dynamic_memristor_follows_the_closed_forms(simulate, x0, v, t, uic):
     expected = after_set(x0, v, t) if v > 0 else after_reset(x0, v, t)
-    found = simulate(
-        f"V1 a 0 {v}", f"X1 a 0 x memristor_dynamic x0={x0}", f".tran {t / 200} {t} 0 {t / 500} {uic}"
-    )
+    found = simulate(f"V1 a 0 {v}", f"X1 a 0 x memristor_dynamic x0={x0}", f".tran {t / 200} {t} 0 {t / 500} {uic}")
     assert (expected - x0) * v > 0.01 * abs(v)  # SET raises x, RESET lowers it
     assert 0.15 < expected < 0.85  # where the window is 1
     assert found["v(x)"][-1] == pytest.approx(expected, abs=1e-4)
