@@ -3,8 +3,6 @@
 import json
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +10,11 @@ import click
 
 from hvae_mnn import __version__
 from hvae_mnn.errors import UserError
+from hvae_mnn.terminal import print_run, print_table, simulation_progress, training_progress
 
 if TYPE_CHECKING:
     from hvae_mnn.build import Build
     from hvae_mnn.hardware import HardwareConfig
-    from hvae_mnn.run import Run
-    from hvae_mnn.simulate import Progress
 
 # Commands import what they need when they run: `--help` stays instant, and torch is loaded by
 # those commands alone that read a model.
@@ -135,7 +132,7 @@ def train(
         changes["encoder"] = _encoder_pair(encoder)
     config = replace(PRESETS[preset], **changes)
     command = shlex.join(["hvae-mnn", *sys.argv[1:]])
-    with _training_progress() as report:
+    with training_progress() as report:
         checkpoint = train_model(
             load_corpus(corpus),
             config,
@@ -147,7 +144,7 @@ def train(
     if as_json:
         click.echo(json.dumps({"model": str(out), "metrics": dict(checkpoint.metrics)}))
         return
-    _print_table({name: f"{value:.4g}" for name, value in checkpoint.metrics.items()})
+    print_table({name: f"{value:.4g}" for name, value in checkpoint.metrics.items()})
     click.echo(f"wrote {out}", err=True)
 
 
@@ -233,7 +230,7 @@ def simulate(
 
     check_replaceable(out, is_run)
     build = _open_build(build_dir, model, hardware, overrides)
-    with _simulation_progress() as report:
+    with simulation_progress() as report:
         run = simulate_sentence(
             build, sentence, backend=backend, seed=seed, workers=workers, transient=transient, progress=report
         )
@@ -241,7 +238,7 @@ def simulate(
     if as_json:
         click.echo(json.dumps(run.to_json()))
     else:
-        _print_run(run)
+        print_run(run)
         click.echo(f"wrote {out}", err=True)
 
 
@@ -286,7 +283,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({finding.name: finding.value for finding in findings}))
     else:
-        _print_table({f.name: f.text if f.ok else f"MISSING: {f.text}" for f in findings})
+        print_table({f.name: f.text if f.ok else f"MISSING: {f.text}" for f in findings})
     if not all(finding.ok for finding in findings):
         context.exit(1)
 
@@ -326,84 +323,6 @@ def _warn_unsettled(build: "Build") -> None:
             f"more than 1/4 LSB; transient reads will differ from settled ones. Lengthen timing.cycle",
             err=True,
         )
-
-
-def _print_run(run: "Run") -> None:
-    """Print both sentences, where they part, and the error of each layer."""
-    click.echo(f"sentence   {' '.join(run.tokens)}")
-    if run.unknown:
-        click.echo(f"unknown    {' '.join(run.unknown)}")
-    click.echo(f"software   {run.software.text}")
-    click.echo(f"hardware   {run.hardware.text}")
-    place = run.parts_at
-    if place is None:
-        click.echo("           the same words")
-    else:
-        words = [_word(side.tokens, place) for side in (run.hardware, run.software)]
-        click.echo(f"           they part at word {place + 1}: {words[0]} instead of {words[1]}")
-    click.echo(f"agreement  {run.agreement:.0%} of words")
-    click.echo("layer      steps  rms error  max error  clipped in  clipped out   (errors in % of full scale)")
-    for layer in run.layers:
-        summary = layer.to_json()
-        click.echo(
-            f"{summary['name']:<10} {summary['steps']:>5}  {100 * summary['rms_error']:>8.3f}%  "
-            f"{100 * summary['max_error']:>8.3f}%  {summary['clipped_inputs']:>10}  {summary['clipped_outputs']:>11}"
-        )
-    version = f" (ngspice {run.engine.version})" if run.engine.version else ""
-    click.echo(f"{run.engine.name}{version}, hardware {run.hardware_preset}, seed {run.seed}, {run.seconds:.2f} s")
-
-
-def _word(tokens: tuple[str, ...], place: int) -> str:
-    return f'"{tokens[place]}"' if place < len(tokens) else "the end"
-
-
-def _print_table(rows: dict[str, str]) -> None:
-    width = max(len(name) for name in rows)
-    for name, value in rows.items():
-        click.echo(f"{name:<{width}}  {value}")
-
-
-@contextmanager
-def _simulation_progress() -> Iterator["Progress"]:
-    """Show steps on a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield report
-
-
-@contextmanager
-def _training_progress() -> Iterator[Any]:
-    """Show epochs and batches on a terminal; one line an epoch on stderr everywhere."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from hvae_mnn.model.training import TrainingEvent
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task("training", total=None)
-
-        def report(event: TrainingEvent) -> None:
-            label = f"epoch {event.epoch}/{event.epochs}, loss {event.train_loss:.2f}"
-            bars.update(task, description=label, completed=event.batch, total=event.batches)
-            if event.valid_loss is not None:
-                console.print(
-                    f"{label}, validation {event.valid_loss:.2f}, best epoch {event.best_epoch}",
-                    highlight=False,
-                )
-
-        yield report
 
 
 if __name__ == "__main__":
