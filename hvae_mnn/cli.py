@@ -168,8 +168,9 @@ def compile_command(model: str, hardware: str, overrides: tuple[str, ...], out: 
     from hvae_mnn.shipped import open_model
 
     config = load_hardware(hardware, overrides)
-    build = save_build(compile_model(open_model(model), config, hardware), out, force)
-    click.echo(f"{out}: {len(build.tiles)} decks, {build.memristors()} memristors, hardware {hardware}")
+    build = save_build(compile_model(open_model(model), config, _hardware_name(hardware, overrides)), out, force)
+    name = build.manifest.hardware_name
+    click.echo(f"{out}: {len(build.tiles)} decks, {build.memristors()} memristors, hardware {name}")
     for layer in build.manifest.layers:
         clipped = sum(tile.clipped_weights for tile in layer.tiles)
         scales = ", ".join(f"{group.name} {group.size} (full scale {group.x_max:.3g})" for group in layer.groups)
@@ -304,7 +305,12 @@ def _open_build(build_dir: Path | None, model: str | None, hardware: str | None,
         return load_build(build_dir)
     name = hardware or "default"
     config: HardwareConfig = load_hardware(name, overrides)
-    return cached_build(open_model(model or DEFAULT_MODEL), config, name)
+    return cached_build(open_model(model or DEFAULT_MODEL), config, _hardware_name(name, overrides))
+
+
+def _hardware_name(preset_or_file: str, overrides: tuple[str, ...]) -> str:
+    """Name a hardware so that a result says what was changed."""
+    return " ".join((preset_or_file, *overrides))
 
 
 def _warn_unsettled(build: "Build") -> None:

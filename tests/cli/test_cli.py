@@ -109,6 +109,7 @@ def test_a_sentence_through_ngspice_with_waveforms() -> None:
     assert result.exit_code == 0, result.output
     values = json.loads(result.stdout)
     assert values["engine"]["name"] == "spice"
+    assert values["hardware_preset"] == "default array.tile_rows=128"
     assert values["layers"][0]["rms_error"] < 0.02
     assert Path("run/waveforms.npz").is_file()
 
