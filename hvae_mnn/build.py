@@ -121,8 +121,7 @@ def load_build(folder: Path) -> Build:
         ArtifactError: Missing, incomplete, damaged, or of another schema version.
     """
     manifest = load_manifest(folder)
-    if not (folder / "model.pt").is_file():
-        raise ArtifactError(f"{folder}: model.pt is missing from the build; compile it again")
+    _check_complete(folder, manifest)
     checkpoint = load_checkpoint(folder / "model.pt")
     if checkpoint.content_hash() != manifest.model_hash:
         raise ArtifactError(
@@ -131,6 +130,15 @@ def load_build(folder: Path) -> Build:
         )
     tiles = _load_tiles(folder, manifest)
     return Build(manifest, tiles, checkpoint, {}, folder)
+
+
+def _check_complete(folder: Path, manifest: Manifest) -> None:
+    """Refuse a Build that lacks one of its files."""
+    decks = [tile.deck for layer in manifest.layers for tile in layer.tiles]
+    libraries = [f"lib/{name}.lib" for name in library_names(manifest.hardware)]
+    for name in ("model.pt", *libraries, *decks):
+        if not (folder / name).is_file():
+            raise ArtifactError(f"{folder}: {name} is missing from the build; compile it again")
 
 
 def load_manifest(folder: Path) -> Manifest:

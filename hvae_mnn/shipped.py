@@ -55,4 +55,11 @@ def cached_build(checkpoint: Checkpoint, hardware: HardwareConfig, hardware_name
     try:
         return load_build(folder)
     except ArtifactError:
-        return save_build(compile_model(checkpoint, hardware, hardware_name), folder, force=True)
+        build = compile_model(checkpoint, hardware, hardware_name)
+    try:
+        return save_build(build, folder, force=True)
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"the cache of builds cannot be used ({error}); set XDG_CACHE_HOME to a folder that can be written, "
+            "or compile into a folder and give it as --build"
+        ) from None

@@ -218,3 +218,17 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "Interrupted: nothing was written\n"
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("lost", ["decks/encoder1/f/r0c0.cir", "lib/dac.lib", "model.pt"])
+def test_a_build_that_lacks_a_file_is_named_with_it(lost: str) -> None:
+    assert run("compile", MODEL).exit_code == 0
+    Path("build", lost).unlink()
+    refused(run("simulate", "--build", "build", "--sentence", SENTENCE), lost, "compile it again")
+
+
+def test_a_cache_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("cache-file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path("cache-file").absolute()))
+    command = ("simulate", "--model", MODEL, "--backend", "nodal", "--sentence", SENTENCE)
+    refused(run(*command), "cache", "XDG_CACHE_HOME", "--build")
