@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hvae_mnn.compiler.decks import format_deck, library_names
 from hvae_mnn.errors import ArtifactError, UserError
-from hvae_mnn.folders import written_whole
+from hvae_mnn.folders import holds_only, written_whole
 from hvae_mnn.hardware import HardwareConfig, check_hardware
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hvae_mnn.plan import LayerPlan, Tile, TilePlan
@@ -30,6 +30,7 @@ Array = NDArray[np.float64]
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+_PARTS = (MANIFEST, "model.pt", "lib", "decks", "conductance.npz")
 
 
 class Ports(BaseModel):
@@ -99,7 +100,7 @@ def save_build(build: Build, folder: Path, force: bool = False) -> Build:
     """
 
     def may_replace(existing: Path) -> bool:
-        if not (existing / MANIFEST).is_file():
+        if not (existing / MANIFEST).is_file() or not holds_only(existing, _PARTS):
             return False
         if force or _is_same(existing, build.manifest):
             return True

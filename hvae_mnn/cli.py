@@ -100,10 +100,14 @@ def main() -> None:
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training split.")
 @click.option("--batch", type=click.IntRange(min=1), help="Sentences a step.")
 @click.option("--learning-rate", type=float, help="Adam's step size at the start.")
-@click.option("--word-dropout", type=click.FloatRange(0, 1), help="Share of decoder input words hidden in training.")
+@click.option(
+    "--word-dropout",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share of decoder input words hidden in training.",
+)
 @click.option("--kl-warmup", type=click.FloatRange(min=0), help="Epochs over which the weight of the KL rises to 1.")
 @click.option("--half/--full", "half", default=None, help="Store 16-bit or 32-bit weights.")
-@click.option("--seed", type=int, help="Seed of everything random in training.  [default: 0]")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of everything random in training.  [default: 0]")
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as one JSON object.")
 def train(
@@ -226,10 +230,10 @@ def simulate(
     if build_dir is not None and (model or hardware or overrides):
         raise click.UsageError("--build already says model and hardware; leave --model, --hardware and --set out")
     from hvae_mnn.folders import check_replaceable
-    from hvae_mnn.run import is_run, save_run
+    from hvae_mnn.run import may_replace_run, save_run
     from hvae_mnn.simulate import simulate_sentence
 
-    check_replaceable(out, is_run)
+    check_replaceable(out, may_replace_run)
     build = _open_build(build_dir, model, hardware, overrides)
     with simulation_progress() as report:
         run = simulate_sentence(

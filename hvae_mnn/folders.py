@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,10 +49,17 @@ def check_replaceable(folder: Path, may_replace: Callable[[Path], bool]) -> None
     """
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"{folder}: is a file; expected a folder or a new name. Choose another --out")
+    if folder.resolve() == Path.cwd():
+        raise ArtifactError(f"{folder}: is the working folder, which cannot be replaced; choose another --out")
     if folder.is_dir() and any(folder.iterdir()) and not may_replace(folder):
         raise ArtifactError(
             f"{folder}: the folder holds something else, which would be lost; choose another --out or empty it"
         )
+
+
+def holds_only(folder: Path, names: Collection[str]) -> bool:
+    """Say whether nothing but `names` lies in a folder, so that replacing it loses nothing of the user's."""
+    return {entry.name for entry in folder.iterdir()} <= set(names)
 
 
 def _swap(draft: Path, folder: Path) -> None:

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from hvae_mnn.engines.base import Engine, EngineInfo, Reading, Waveform
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.folders import written_whole
+from hvae_mnn.folders import holds_only, written_whole
 from hvae_mnn.model.corpus import Vocabulary
 
 Array = NDArray[np.float64]
 
 RUN_FILE = "run.json"
+_FILES = (RUN_FILE, "trace.npz", "waveforms.npz")
 _TRACE_PARTS = ("inputs", "codes", "analog", "error")
 
 
@@ -190,7 +191,7 @@ def save_run(run: Run, folder: Path) -> None:
     Raises:
         ArtifactError: The folder holds something that is not a Run, or cannot be written.
     """
-    with written_whole(folder, is_run) as draft:
+    with written_whole(folder, may_replace_run) as draft:
         (draft / RUN_FILE).write_text(json.dumps(run.to_json(), indent=1) + "\n", encoding="utf-8")
         traces = {
             f"{layer.name}/{part}": np.concatenate(getattr(layer, part))
@@ -229,6 +230,11 @@ def load_run(folder: Path) -> Run:
         )
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ArtifactError(f"{folder}: the run is damaged ({error}); simulate again") from None
+
+
+def may_replace_run(folder: Path) -> bool:
+    """Say whether a folder is a Run and holds nothing besides."""
+    return is_run(folder) and holds_only(folder, _FILES)
 
 
 def is_run(folder: Path) -> bool:

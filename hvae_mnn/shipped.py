@@ -1,14 +1,17 @@
 """The shipped models, and a Build of one in the user's cache."""
 
 import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from platformdirs import user_cache_path
 
 from hvae_mnn import __version__
 from hvae_mnn.build import SCHEMA_VERSION, Build, load_build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.errors import ArtifactError, CheckpointError
+from hvae_mnn.errors import ArtifactError, CheckpointError, UserError
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint
 from hvae_mnn.resources import models_folder, netlists_folder
@@ -49,12 +52,16 @@ def cached_build(checkpoint: Checkpoint, hardware: HardwareConfig, hardware_name
     """
     digest = hashlib.sha256(f"{__version__} {SCHEMA_VERSION} {checkpoint.content_hash()}".encode())
     digest.update(hardware.model_dump_json().encode())
+    digest.update(json.dumps(checkpoint.ranges, sort_keys=True).encode())
+    for layer in sorted(checkpoint.calibration):
+        digest.update(np.ascontiguousarray(checkpoint.calibration[layer]).tobytes())
     for library in sorted(netlists_folder().glob("*.lib")):
         digest.update(library.read_bytes())
     folder = cache_folder() / digest.hexdigest()[:16]
     try:
-        return load_build(folder)
-    except ArtifactError:
+        found = load_build(folder)
+        return replace(found, manifest=found.manifest.model_copy(update={"hardware_name": hardware_name}))
+    except UserError:  # not there yet, or damaged: either way it is made anew
         build = compile_model(checkpoint, hardware, hardware_name)
     try:
         return save_build(build, folder, force=True)

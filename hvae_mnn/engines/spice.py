@@ -112,16 +112,15 @@ class SpiceEngine(ClosingEngine):
         return frozenset(names)
 
     def _load_decks(self) -> dict[str, tuple[int, int]]:
-        """Deal each layer's tiles out over the workers; return (worker, deck number) by tile."""
+        """Deal the tiles out over the workers; return (worker, deck number) by tile."""
         place: dict[str, tuple[int, int]] = {}
         loads: list[list[tuple[str, list[bool], int, str]]] = [[] for _ in range(self._pool.size)]
         for i, tile in enumerate(self._tiles):
             worker = i % self._pool.size
             place[tile.name] = (worker, len(loads[worker]))
-            path = str(self._folder / tile.deck)
             bias = [row == BIAS for row in tile.inputs]
-            loads[worker].append((path, bias, tile.columns, self._state_capacitor()))
-        self._pool.call("load", [(load,) for load in loads])
+            loads[worker].append((tile.deck, bias, tile.columns, self._state_capacitor()))
+        self._pool.call("load", [(str(self._folder), load) for load in loads])
         return place
 
     def _state_capacitor(self) -> str:

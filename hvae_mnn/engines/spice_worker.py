@@ -7,6 +7,7 @@ so memory stays flat.
 
 import ctypes.util
 import logging
+import os
 import re
 from dataclasses import dataclass, field
 
@@ -106,8 +107,12 @@ class SpiceWorker:
             "library": str(self._ngspice.library_path),
         }
 
-    def load(self, decks: list[tuple[str, list[bool], int, str]]) -> None:
-        """Load decks: path, which rows are bias rows, number of columns, state capacitor."""
+    def load(self, folder: str, decks: list[tuple[str, list[bool], int, str]]) -> None:
+        """Load decks of a Build: path in it, which rows are bias rows, number of columns, state capacitor.
+
+        ngspice reads only plain characters in a command, so the folder is entered and not named.
+        """
+        os.chdir(folder)
         for path, bias, columns, state_capacitor in decks:
             if "Circuit:" not in self._ngspice.run(f"source {path}", path):
                 raise EngineError(f"{path}: ngspice found no circuit in the deck; compile the build again")

@@ -85,6 +85,10 @@ def train(
             belongs to another run.
         CheckpointError: Something could not be written.
     """
+    if Path(out).is_dir():
+        raise TrainingError(
+            f"{out} is a folder; expected the name of a checkpoint file to write. Choose another --out."
+        )
     _check_lengths(corpus, config)
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads or threads_before)

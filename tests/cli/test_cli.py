@@ -232,3 +232,40 @@ def test_a_cache_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("XDG_CACHE_HOME", str(Path("cache-file").absolute()))
     command = ("simulate", "--model", MODEL, "--backend", "nodal", "--sentence", SENTENCE)
     refused(run(*command), "cache", "XDG_CACHE_HOME", "--build")
+
+
+def test_files_of_the_user_beside_a_result_are_kept() -> None:
+    command = ("simulate", "--model", MODEL, "--backend", "nodal", "--sentence", SENTENCE)
+    assert run(*command).exit_code == run(*command).exit_code == 0
+    Path("run/figure.png").write_text("mine")
+    refused(run(*command), "run", "something else")
+    assert Path("run/figure.png").read_text() == "mine"
+    refused(run(*command, "--out", "."), "working folder")
+    assert run("compile", MODEL).exit_code == 0
+    Path("build/notes.txt").write_text("mine")
+    refused(run("compile", MODEL, "--hardware", "ideal", "--force"), "something else")
+
+
+def test_the_cache_keeps_hardware_names_apart_and_mends_itself() -> None:
+    command = ("simulate", "--model", MODEL, "--backend", "nodal", "--sentence", SENTENCE, "--json")
+    assert json.loads(run(*command, "--set", "adc.bits=8").stdout)["hardware_preset"] == "default adc.bits=8"
+    assert json.loads(run(*command).stdout)["hardware_preset"] == "default"
+    (cached,) = Path("cache").rglob("model.pt")
+    cached.write_bytes(b"damaged")
+    assert run(*command).exit_code == 0
+
+
+@pytest.mark.ngspice
+def test_a_build_in_a_folder_with_any_name_is_read_by_ngspice() -> None:
+    folder = "sp ace $x 'q' Ünï;"
+    assert run("compile", MODEL, "--out", folder).exit_code == 0
+    result = run("simulate", "--build", folder, "--sentence", "this child", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["layers"][0]["rms_error"] < 0.02
+
+
+def test_training_refuses_what_would_fail_at_its_end() -> None:
+    Path("folder").mkdir()
+    refused(run("train", "--corpus", "grammar", "--preset", "grammar", "--out", "folder"), "folder", "--out")
+    assert run("train", "--corpus", "grammar", "--out", "m.pt", "--seed", "-1").exit_code == 2
+    assert not Path("m.pt.training").exists()
