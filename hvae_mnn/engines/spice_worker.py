@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from cffi import FFI
@@ -113,8 +114,9 @@ class SpiceWorker:
         ngspice reads only plain characters in a command, so the folder is entered and not named.
         """
         os.chdir(folder)
-        for path, bias, columns, state_capacitor in decks:
-            if "Circuit:" not in self._ngspice.run(f"source {path}", path):
+        for name, bias, columns, state_capacitor in decks:
+            path = str(Path(folder, name))
+            if "Circuit:" not in self._ngspice.run(f"source {name}", path):
                 raise EngineError(f"{path}: ngspice found no circuit in the deck; compile the build again")
             rows = len(bias)
             deck = Deck(path, rows, columns, np.array(bias), state_capacitor, np.full(rows, np.nan))
