@@ -242,7 +242,7 @@ def check_hardware(config: HardwareConfig, source: str = "configuration") -> Non
     Raises:
         HardwareError: With the number that violates the rule.
     """
-    for rule in (_rule_resistances, _rule_can_be_set, _rule_conductances, _rule_read_disturb, _rule_supplies):
+    for rule in _RULES:
         problem = rule(config)
         if problem:
             raise HardwareError(f"hardware {source}: {problem}")
@@ -294,6 +294,26 @@ def _rule_supplies(config: HardwareConfig) -> str | None:
         f"amplifier.v_saturation is {_show(config.amplifier.v_saturation, 'V')}, below adc.v_full_scale, "
         f"{_show(config.adc.v_full_scale, 'V')}: the converter's range could not be used; raise it"
     )
+
+
+def _rule_edges(config: HardwareConfig) -> str | None:
+    timing = config.timing
+    if timing.edge <= timing.cycle / 50:
+        return None
+    return (
+        f"timing.edge is {_show(timing.edge, 's')}, more than 1/50 of timing.cycle, {_show(timing.cycle, 's')}: "
+        "drives and clocks would not reach their levels; lower edge or raise cycle"
+    )
+
+
+_RULES = (
+    _rule_resistances,
+    _rule_can_be_set,
+    _rule_conductances,
+    _rule_read_disturb,
+    _rule_supplies,
+    _rule_edges,
+)
 
 
 def _show(value: float, unit: str) -> str:

@@ -198,7 +198,8 @@ def test_a_short_training_run_writes_a_checkpoint_that_compiles() -> None:
     sizes = ("--embedding", "8", "--hidden", "6", "--latent", "4", "--epochs", "1", "--batch", "512")
     result = run("train", "--corpus", "grammar", "--preset", "grammar", *sizes, "--out", "m.pt", "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["metrics"]
+    metrics = json.loads(result.stdout)["metrics"]
+    assert metrics["elbo_nll"] > metrics["source_entropy"] == pytest.approx(16.49, abs=0.01)
     assert "epoch 1/1" in result.stderr
     assert run("compile", "m.pt").exit_code == 0
 

@@ -172,3 +172,9 @@ def test_a_section_that_is_no_section(tmp_path: Path) -> None:
 def test_a_tree_names_its_source() -> None:
     with pytest.raises(HardwareError, match=r'^hardware here: "memristor" is missing'):
         parse_hardware({}, "here")
+
+
+def test_edges_too_slow_for_the_cycle_are_refused() -> None:
+    with pytest.raises(HardwareError, match=r"timing.edge is 1 s, more than 1/50 of timing.cycle, 4 us"):
+        load_hardware("default", ["timing.edge=1"])
+    assert load_hardware("default", ["timing.edge=80 ns"]).timing.edge == pytest.approx(80e-9)
