@@ -205,7 +205,7 @@ def _load_tiles(folder: Path, manifest: Manifest) -> dict[str, Tile]:
                 for layer in manifest.layers
                 for plan in layer.tiles
             }
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, MemoryError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{path}: missing or damaged ({error}); compile the build again") from None
 
 

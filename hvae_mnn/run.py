@@ -228,7 +228,7 @@ def load_run(folder: Path) -> Run:
             seconds=values["seconds"],
             waveforms=_load_waveforms(folder / "waveforms.npz"),
         )
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ArtifactError(f"{folder}: the run is damaged ({error}); simulate again") from None
 
 

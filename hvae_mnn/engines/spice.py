@@ -157,6 +157,7 @@ class SpiceEngine(ClosingEngine):
     def _join(self, cycles: list[dict[str, Array]]) -> Waveform:
         duration = self._hardware.timing.cycle
         time = np.concatenate([signals["time"] + i * duration for i, signals in enumerate(cycles)])
+        time = np.maximum.accumulate(time)  # a cycle's end may round to just past the next one's start
         names = [name for name in cycles[0] if name != "time"]
         joined = {name: np.concatenate([signals[name] for signals in cycles]) for name in names}
         return Waveform(time, joined, duration)
