@@ -1,6 +1,8 @@
 """Makes small models and Builds for tests: random, asymmetric, with no two sizes equal."""
 
 import functools
+import io
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -77,6 +79,20 @@ def layer_inputs(build: Build, layer: str) -> NDArray[np.float64]:
     extremes = np.stack([np.zeros(count), np.ones(count), -np.ones(count), alternating, -alternating])
     drawn = np.random.default_rng(count).uniform(-1, 1, (16, count))
     return np.concatenate([extremes, alone, drawn])
+
+
+def inflate_array(path: Path, name: str) -> None:
+    """Let an array of an .npz claim in its header to be 160 GB large, as a damaged file may."""
+    with zipfile.ZipFile(path) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    header = io.BytesIO()
+    claim = {"descr": "<f8", "fortran_order": False, "shape": (10**10, 2)}
+    np.lib.format.write_array_header_1_0(header, claim)  # type: ignore[arg-type]
+    assert f"{name}.npy" in members
+    members[f"{name}.npy"] = header.getvalue() + bytes(64)
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
 
 
 def _random_model(config: ModelConfig, seed: int) -> TextVae:

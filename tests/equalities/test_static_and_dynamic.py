@@ -21,7 +21,6 @@ def test_reads_are_equal_and_leave_the_states(tmp_path, scheme):
     _compare(static, dynamic, [("encoder1", row[None]) for row in inputs])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["paired", "reference-column"])
 def test_a_whole_sentence_of_reads_is_equal_and_leaves_the_states(tmp_path, scheme):
     static, dynamic = _builds(tmp_path, scheme)

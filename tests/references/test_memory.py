@@ -1,4 +1,4 @@
-"""A resident ngspice does not grow: the operating system's own count of its memory over 1,000 cycles."""
+"""A resident ngspice does not grow: the operating system's own count of its memory over many cycles."""
 
 import numpy as np
 import psutil
@@ -25,6 +25,26 @@ def test_a_worker_stays_the_same_size_over_a_thousand_cycles(tmp_path):
             if cycle % 100 == 0:
                 sizes[cycle] = psutil.Process(pid).memory_info().rss
     assert len(np.unique(readings, axis=0)) > 100  # the cycles were different reads
+    check_flat(sizes)
+
+
+def test_reading_in_time_keeps_no_plots(tmp_path):
+    """A cycle's waveforms are some 50 kB; 300 of them would be a third of the process."""
+    build = make_build(tmp_path / "build", "default", **TINY)
+    rng = np.random.default_rng(1)
+    sizes = {}
+    with SpiceEngine(build, workers=1, transient=["encoder1.h.r0c0"]) as engine:
+        (pid,) = engine.worker_pids()
+        for cycle in range(1, 401):
+            engine.step({"encoder1": rng.integers(-127, 128, (1, 5)).astype(float)})
+            if cycle % 100 == 0:
+                sizes[cycle] = psutil.Process(pid).memory_info().rss
+        (waveform,) = engine.waveforms().values()
+    assert waveform.time[-1] == pytest.approx(400 * 4e-6, rel=1e-6)
+    check_flat(sizes)
+
+
+def check_flat(sizes):
     assert sizes[100] > 10e6
     for size in sizes.values():
         assert size == pytest.approx(sizes[100], rel=0.05), sizes

@@ -43,7 +43,6 @@ def test_nodal_tokens_are_the_model_s(build, sentences):
     assert len(set(said)) > SENTENCES / 5
 
 
-@pytest.mark.slow
 @pytest.mark.ngspice
 def test_spice_tokens_are_the_model_s(build, sentences, tmp_path):
     shortest = sorted(sentences, key=len)[:IN_SPICE]

@@ -18,6 +18,14 @@ from hvae_mnn.simulate import Simulation, draw_noise
 TORCH_CELLS = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
 NINE = [(first, second) for first in TORCH_CELLS for second in TORCH_CELLS]
 SMALL_TILES = ("array.tile_rows=8", "array.tile_columns=4")
+PLAIN_SENTENCES = (
+    "the company said it will sell its shares next year",
+    "prices rose",
+    "he did n't know what the bank would do",
+    "many people in new york think that interest rates are too high",
+    "a spokesman declined to comment",
+    "sales of cars fell sharply in the third quarter",
+)
 
 
 @pytest.mark.parametrize("cell", TORCH_CELLS)
@@ -92,12 +100,22 @@ def test_random_models_say_different_things():
     assert len(said) > 3
 
 
-def test_the_shipped_model_says_the_same_on_ideal_crossbars():
+def test_the_shipped_grammar_model_says_the_same_on_ideal_crossbars():
     checkpoint = open_model("grammar")
     build = compile_model(checkpoint, load_hardware("ideal"), "ideal")
     sentences = load_corpus("grammar", vocabulary=checkpoint.vocabulary).test[:12]
     said = _check_sentences(build, NodalEngine(build), list(sentences))
     assert len(set(said)) > 6
+
+
+def test_the_shipped_ptb_model_says_the_same_on_ideal_crossbars():
+    """Sentences written for this test: the Penn Treebank's own are read by test_ptb.py, where it is at hand."""
+    checkpoint = open_model("ptb")
+    build = compile_model(checkpoint, load_hardware("ideal"), "ideal")
+    encoded = [checkpoint.vocabulary.encode(text) for text in PLAIN_SENTENCES]
+    assert [unknown for _, unknown in encoded] == [()] * len(PLAIN_SENTENCES)
+    said = _check_sentences(build, NodalEngine(build), [ids for ids, _ in encoded])
+    assert len(set(said)) > 3
 
 
 def _check_sentences(build: Build, engine, sentences) -> list[tuple[int, ...]]:

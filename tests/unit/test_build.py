@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import make_build, make_checkpoint
+from making import inflate_array, make_build, make_checkpoint
 
 import hvae_mnn.build as build_module
 from hvae_mnn.build import Build, load_build, load_manifest, save_build
@@ -173,11 +173,12 @@ DAMAGES: list[Callable[[Path], object]] = [
     drop_one,
     reshape_one,
     poison_one,
+    lambda path: inflate_array(path, "decoder.f.r0c0/programmed"),
 ]
 
 
 @pytest.mark.parametrize(
-    "damage", DAMAGES, ids=["missing", "empty", "text", "short", "flipped", "dropped", "reshaped", "nan"]
+    "damage", DAMAGES, ids=["missing", "empty", "text", "short", "flipped", "dropped", "reshaped", "nan", "huge"]
 )
 def test_damaged_conductances(built: Build, damage: Callable[[Path], object]) -> None:
     path = folder_of(built) / "conductance.npz"

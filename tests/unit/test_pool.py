@@ -129,6 +129,15 @@ def test_a_factory_that_cannot_start() -> None:
 
 
 @pytest.mark.timeout(30)
+def test_ctrl_c_is_the_parents_to_handle(pool: WorkerPool) -> None:
+    """A terminal sends it to every process; a worker goes on until its parent closes the pipe."""
+    pool.call("add", [(3,), (5,)])
+    for pid in pool.pids():
+        os.kill(pid, signal.SIGINT)
+    assert pool.call("add", [(4,), (1,)]) == [7, 6]
+
+
+@pytest.mark.timeout(30)
 def test_closing_ends_the_processes_and_twice_is_fine(pool: WorkerPool) -> None:
     processes = [psutil.Process(pid) for pid in pool.pids()]
     pool.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import make_build
+from making import inflate_array, make_build
 
 from hvae_mnn.engines.base import EngineInfo, Reading, Waveform
 from hvae_mnn.engines.nodal import NodalEngine
@@ -194,8 +194,10 @@ def flip(name: str) -> Callable[[Path], object]:
         flip("trace.npz"),
         lambda folder: (folder / "waveforms.npz").write_bytes(b""),
         lambda folder: np.savez(folder / "waveforms.npz", **{"encoder1.i.r0c0/adc0": np.zeros(3)}),
+        lambda folder: inflate_array(folder / "trace.npz", "decoder/codes"),
+        lambda folder: inflate_array(folder / "waveforms.npz", "encoder1.i.r0c0/adc0"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_damaged(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     save_run(make_run(waveforms=waveforms()), tmp_path)

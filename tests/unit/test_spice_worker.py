@@ -258,5 +258,30 @@ def test_transient_reads_take_one_sentence_at_a_time(tmp_path: Path) -> None:
     assert {"adc0", "hold5", "rp4", "en", "clk"} <= set(waveform.signals)
 
 
+@pytest.mark.ngspice
+def test_dynamic_states_go_on_from_cycle_to_cycle(tmp_path: Path) -> None:
+    """With a threshold lowered in the deck a read moves the cells, and each cycle starts where the last one ended."""
+    tiny = {"cells": ("rnn", "rnn"), "decoder": "rnn", "embedding": 3, "hidden": 2, "latent": 1}
+    build = make_build(tmp_path / "build", "default", ("array.memristor=dynamic",), **tiny)
+    tile = build.tiles["encoder1.h.r0c0"]
+    path = deck_of(build, tile.plan.name)
+    path.write_text(re.sub(r"v_set=\S+ v_reset=\S+", "v_set=0.01 v_reset=-0.01", path.read_text()))
+    codes = {"encoder1": np.array([[120.0, -110, 90, -100, 125]])}
+    with SpiceEngine(build, workers=1) as engine:
+        for _ in range(3):
+            engine.step(codes)
+        waveform = engine.waveforms()[tile.plan.name]
+    starts = np.searchsorted(waveform.time, waveform.cycle * np.arange(1, 3) + 1e-12)
+    assert (waveform.time[starts] - waveform.time[starts - 1] < 0.02 * waveform.cycle).all()
+    for j, k in np.ndindex(tile.g.shape):
+        state = waveform.signals[f"x{j}_{k}"]
+        compiled = (100e3 - 1 / tile.g[j, k]) / 95e3  # R = 5k x + 100k (1 - x)
+        assert state[0] == pytest.approx(compiled, abs=1e-9)
+        moves = np.diff([state[0], *state[starts - 1], state[-1]])
+        assert (np.abs(moves) > 1e-6).all()
+        assert (np.sign(moves) == np.sign(moves[0])).all()
+        assert np.abs(state[starts] - state[starts - 1]).max() < 0.05 * np.abs(moves).min()
+
+
 def _workers() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if any("engines.pool" in part for part in child.cmdline())]
