@@ -156,12 +156,17 @@ def reshape_one(path: Path) -> None:
     np.savez(path, **kept)
 
 
-def poison_one(path: Path) -> None:
-    with np.load(path) as arrays:
-        kept = {name: arrays[name] for name in arrays.files}
-    name = next(name for name in kept if name.endswith("/programmed"))
-    kept[name][0, 0] = np.nan
-    np.savez(path, **kept)
+def put(value: float) -> Callable[[Path], object]:
+    """Put a value in one tile's conductances."""
+
+    def damage(path: Path) -> None:
+        with np.load(path) as arrays:
+            kept = {name: arrays[name] for name in arrays.files}
+        name = next(name for name in kept if name.endswith("/programmed"))
+        kept[name][0, 0] = value
+        np.savez(path, **kept)
+
+    return damage
 
 
 DAMAGES: list[Callable[[Path], object]] = [
@@ -172,13 +177,17 @@ DAMAGES: list[Callable[[Path], object]] = [
     flip,
     drop_one,
     reshape_one,
-    poison_one,
+    put(np.nan),
+    put(0.0),
+    put(-5e-5),
     lambda path: inflate_array(path, "decoder.f.r0c0/programmed"),
 ]
 
 
 @pytest.mark.parametrize(
-    "damage", DAMAGES, ids=["missing", "empty", "text", "short", "flipped", "dropped", "reshaped", "nan", "huge"]
+    "damage",
+    DAMAGES,
+    ids=["missing", "empty", "text", "short", "flipped", "dropped", "reshaped", "nan", "zero", "negative", "huge"],
 )
 def test_damaged_conductances(built: Build, damage: Callable[[Path], object]) -> None:
     path = folder_of(built) / "conductance.npz"
