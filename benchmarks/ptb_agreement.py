@@ -24,7 +24,7 @@ from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.engines.base import Engine
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.hardware import load_hardware
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.corpus import load_corpus
 from hvae_mnn.shipped import open_model

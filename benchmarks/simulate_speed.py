@@ -34,7 +34,7 @@ from hvae_mnn.build import Build, save_build
 from hvae_mnn.compiler.decks import library_names
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.hardware import load_hardware
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.physics.converters import Converter
 from hvae_mnn.plan import Tile, row_inputs
 from hvae_mnn.shipped import open_model

@@ -20,7 +20,7 @@ from hvae_mnn.engines.base import Waveform
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.hardware import load_hardware
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.shipped import open_model
 
 TILE = "encoder1.f.r0c0"

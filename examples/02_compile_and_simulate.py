@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hvae_mnn.build import save_build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.hardware import load_hardware
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.plot import plot_run, save_figure
 from hvae_mnn.run import save_run
 from hvae_mnn.shipped import open_model

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hvae_mnn.compiler.decks import format_deck, library_names
 from hvae_mnn.errors import ArtifactError, UserError
 from hvae_mnn.folders import holds_only, written_whole
-from hvae_mnn.hardware import HardwareConfig, check_hardware
+from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.hardware_rules import check_hardware
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hvae_mnn.plan import LayerPlan, Tile, TilePlan
 from hvae_mnn.resources import netlists_folder

@@ -172,7 +172,7 @@ def compile_command(model: str, hardware: str, overrides: tuple[str, ...], out: 
     """
     from hvae_mnn.build import save_build
     from hvae_mnn.compiler.pipeline import compile_model
-    from hvae_mnn.hardware import load_hardware
+    from hvae_mnn.hardware_files import load_hardware
     from hvae_mnn.shipped import open_model
 
     config = load_hardware(hardware, overrides)
@@ -306,7 +306,7 @@ def _encoder_pair(text: str) -> tuple[str, str]:
 
 def _open_build(build_dir: Path | None, model: str | None, hardware: str | None, overrides: tuple[str, ...]) -> "Build":
     from hvae_mnn.build import load_build
-    from hvae_mnn.hardware import load_hardware
+    from hvae_mnn.hardware_files import load_hardware
     from hvae_mnn.shipped import DEFAULT_MODEL, cached_build, open_model
 
     if build_dir is not None:

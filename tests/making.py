@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hvae_mnn.build import Build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.hardware import load_hardware
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.calibration import calibrate
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.corpus import Vocabulary

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.hardware import AistMemristor, HardwareConfig
 from hvae_mnn.physics.converters import Converter
 from hvae_mnn.physics.crossbar import ENABLE_STOP, SAMPLE_START, SAMPLE_STOP
 from hvae_mnn.physics.memristor import state_of
@@ -114,16 +114,21 @@ def _static_crosspoint(tile: Tile, j: int, k: int) -> Iterator[str]:
 
 
 def _dynamic_crosspoint(tile: Tile, config: HardwareConfig, j: int, k: int, state: float) -> Iterator[str]:
-    m = config.memristor
-    device = (
-        f"x0={state:.17g} r_on={m.r_on:.17g} r_off={m.r_off:.17g} v_set={m.v_set:.17g} v_reset={m.v_reset:.17g} "
-        f"mobility={m.mobility:.17g} thickness={m.thickness:.17g} i_0={m.i_0:.17g} i_off={m.i_off:.17g} "
-        f"i_on={m.i_on:.17g} window_p={m.window_p}"
-    )
+    device = format_memristor(config.aist("array.memristor = dynamic"), state)
     if tile.plan.r_reference is None:
         yield f"Xm_{j}_{k} rp{j} rn{j} c{k} x{j}_{k} crosspoint_dynamic r_s={tile.plan.r_s:.17g} {device}"
     else:
         yield f"Xm_{j}_{k} rp{j} c{k} x{j}_{k} memristor_dynamic {device}"
+
+
+def format_memristor(m: AistMemristor, state: float) -> str:
+    """Return the parameters of `netlists/memristor_dynamic.lib` for a memristor that starts at a state, 0..1."""
+    return (
+        f"x0={state:.17g} r_on={m.r_on:.17g} r_off={m.r_off:.17g} v_set={m.v_set:.17g} v_reset={m.v_reset:.17g} "
+        f"mobility={m.mobility:.17g} thickness={m.thickness:.17g} i_0={m.i_0:.17g} i_off={m.i_off:.17g} "
+        f"i_on={m.i_on:.17g} window={int(m.window == 'directional')} window_p={m.window_p} "
+        f"window_floor={m.window_floor:.17g} v_soft={m.v_soft:.17g} pole_width={m.pole_width:.17g}"
+    )
 
 
 def emit_columns(tile: Tile, config: HardwareConfig) -> Iterator[str]:
@@ -164,4 +169,4 @@ def emit_analysis(tile: Tile, config: HardwareConfig) -> Iterator[str]:
     for start in range(0, len(signals), 16):
         yield ".save " + " ".join(signals[start : start + 16])
     cycle = f"{config.timing.cycle / 200:.9g} {config.timing.cycle:.9g} 0 {config.timing.cycle / 100:.9g}"
-    yield f".tran {cycle} uic" if dynamic else ".op"
+    yield f".tran {cycle}" if dynamic else ".op"

@@ -119,15 +119,15 @@ class SpiceEngine(ClosingEngine):
             worker = i % self._pool.size
             place[tile.name] = (worker, len(loads[worker]))
             bias = [row == BIAS for row in tile.inputs]
-            loads[worker].append((tile.deck, bias, tile.columns, self._state_capacitor()))
+            loads[worker].append((tile.deck, bias, tile.columns, self._state_source()))
         self._pool.call("load", [(str(self._folder), load) for load in loads])
         return place
 
-    def _state_capacitor(self) -> str:
+    def _state_source(self) -> str:
         array = self._hardware.array
         if array.memristor == "static":
             return ""
-        return "c.xm_{cell}.x_m.c_state" if array.scheme == "paired" else "c.xm_{cell}.c_state"
+        return "i.xm_{cell}.x_m.i_start" if array.scheme == "paired" else "i.xm_{cell}.i_start"
 
     def _run_cycles(self, timed: list[tuple[TilePlan, Array]]) -> dict[str, tuple[Array, Array]]:
         """Run one cycle in time for each tile; one tile a worker at a time."""

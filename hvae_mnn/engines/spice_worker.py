@@ -38,8 +38,8 @@ class Deck:
         rows: Number of rows.
         columns: Number of columns.
         bias_rows: Whether each row is a bias row, whose code never changes.
-        state_capacitor: Name of a dynamic memristor's state capacitor with `{cell}` for its
-            row and column; empty where memristors are static.
+        state_source: Name of the source that holds where a dynamic memristor's state starts, with
+            `{cell}` for its row and column; empty where memristors are static.
         codes: Codes its sources have now; NaN before the first read, (rows,).
         states: Dynamic memristors' states by cell, carried from cycle to cycle.
     """
@@ -48,7 +48,7 @@ class Deck:
     rows: int
     columns: int
     bias_rows: NDArray[np.bool_]
-    state_capacitor: str
+    state_source: str
     codes: Array
     states: dict[str, float] = field(default_factory=dict)
 
@@ -109,17 +109,17 @@ class SpiceWorker:
         }
 
     def load(self, folder: str, decks: list[tuple[str, list[bool], int, str]]) -> None:
-        """Load decks of a Build: path in it, which rows are bias rows, number of columns, state capacitor.
+        """Load decks of a Build: path in it, which rows are bias rows, number of columns, state source.
 
         ngspice reads only plain characters in a command, so the folder is entered and not named.
         """
         os.chdir(folder)
-        for name, bias, columns, state_capacitor in decks:
+        for name, bias, columns, state_source in decks:
             path = str(Path(folder, name))
             if "Circuit:" not in self._ngspice.run(f"source {name}", path):
                 raise EngineError(f"{path}: ngspice found no circuit in the deck; compile the build again")
             rows = len(bias)
-            deck = Deck(path, rows, columns, np.array(bias), state_capacitor, np.full(rows, np.nan))
+            deck = Deck(path, rows, columns, np.array(bias), state_source, np.full(rows, np.nan))
             self._decks.append(deck)
         self._current = len(self._decks) - 1
 
@@ -148,11 +148,11 @@ class SpiceWorker:
         deck = self._decks[number]
         self._select(number)
         self._write(deck, codes)
-        start = self._carry(deck)
-        self._ngspice.run(f"tran {duration / 200:.9g} {duration:.9g} 0 {duration / 100:.9g} {start}", deck.path)
+        self._carry(deck)
+        self._ngspice.run(f"tran {duration / 200:.9g} {duration:.9g} 0 {duration / 100:.9g}", deck.path)
         signals = {name: self._ngspice.vector(name, deck.path) for name in self._ngspice.saved()}
         self._ngspice.run("destroy", deck.path)
-        if deck.state_capacitor:
+        if deck.state_source:
             deck.states = {name[1:]: float(v[-1]) for name, v in signals.items() if _STATE.fullmatch(name)}
         return signals
 
@@ -179,11 +179,10 @@ class SpiceWorker:
             self._ngspice.run(f"alter vcode_{j} = {codes[j]:.17g}", deck.path)
         deck.codes = codes
 
-    def _carry(self, deck: Deck) -> str:
-        """Give dynamic memristors their state of the cycle before; `uic` makes ngspice use it."""
+    def _carry(self, deck: Deck) -> None:
+        """Start dynamic memristors from their state of the cycle before."""
         for cell, state in deck.states.items():
-            self._ngspice.run(f"alter {deck.state_capacitor.format(cell=cell)} ic = {state:.17g}", deck.path)
-        return "uic" if deck.state_capacitor else ""
+            self._ngspice.run(f"alter {deck.state_source.format(cell=cell)} = {state:.17g}", deck.path)
 
     def _uses_klu(self) -> bool:
         """Ask by behaviour: a solver that exists names itself when it runs."""

@@ -9,7 +9,7 @@ from hvae_mnn.build import Build
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.software import SoftwareEngine
-from hvae_mnn.hardware import load_hardware
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.cells import CellState, next_state
 from hvae_mnn.model.corpus import EOS, SOS, load_corpus
 from hvae_mnn.shipped import open_model

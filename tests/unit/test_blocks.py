@@ -3,7 +3,7 @@
 import numpy as np
 
 from hvae_mnn.compiler.blocks import WeightBlock, cut_blocks, plan_groups
-from hvae_mnn.hardware import load_hardware
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.layers import GateWeights, Group, LayerWeights
 from hvae_mnn.plan import GroupPlan, row_inputs
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from hvae_mnn.hardware import HardwareConfig, load_hardware
+from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.physics.crossbar import settling_error, solve_transfer
 from hvae_mnn.plan import Tile, TilePlan
 

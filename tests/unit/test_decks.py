@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from hvae_mnn.compiler.decks import format_deck, library_names
-from hvae_mnn.hardware import HardwareConfig, load_hardware
+from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.plan import GroupPlan, LayerPlan, Tile, TilePlan
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -138,7 +139,7 @@ def test_a_bare_run_reads_the_sampling_state_or_one_cycle() -> None:
     static, _ = make_deck("default", ())
     assert static.splitlines()[-2:] == [".op", ".end"]
     dynamic, _ = make_deck("default", PAIRED_DYNAMIC)
-    assert dynamic.splitlines()[-2:] == [".tran 2e-08 4e-06 0 4e-08 uic", ".end"]
+    assert dynamic.splitlines()[-2:] == [".tran 2e-08 4e-06 0 4e-08", ".end"]
     saved = " ".join(lines_named(dynamic, ".save")).replace(".save ", "").split()
     assert {"v(rp1)", "v(out2)", "v(hold2)", "v(adc2)", "v(x1_2)", "v(en)", "v(clk)"} <= set(saved)
     assert len(saved) == len(set(saved)) == 2 + 2 + 9 + 6

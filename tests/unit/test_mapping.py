@@ -5,7 +5,7 @@ import pytest
 
 from hvae_mnn.compiler.blocks import WeightBlock
 from hvae_mnn.compiler.mapping import map_block
-from hvae_mnn.hardware import load_hardware
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.plan import Tile, row_inputs
 
 WEIGHTS = np.array([[1.0, -2.0, 0.5], [0.0, 1.5, -0.25]])

@@ -16,7 +16,7 @@ from hvae_mnn.drawing.conductances import assemble_tiles, row_groups
 from hvae_mnn.drawing.waveforms import words_read
 from hvae_mnn.engines.base import EngineInfo, Waveform
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.hardware import load_hardware
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.plan import GroupPlan, LayerPlan, Tile, TilePlan
 from hvae_mnn.plot import plot_artifact, plot_conductances, plot_errors, plot_run, plot_waveforms, save_figure

@@ -1,0 +1,50 @@
+"""Types of configuration values: SI numbers, or strings with a unit (`"50 mV"`, `"5 kohm"`)."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+from quantiphy import InvalidNumber, Quantity
+
+_UNIT_SPELLINGS = {
+    "ohm": {"ohm", "ohms", "\N{OHM SIGN}", "\N{GREEK CAPITAL LETTER OMEGA}"},
+    "V": {"V"},
+    "A": {"A"},
+    "S": {"S"},
+    "s": {"s"},
+    "m": {"m"},
+    "Hz": {"Hz"},
+}
+
+
+def _in_unit(unit: str) -> BeforeValidator:
+    """Return a validator that reads numbers in SI and strings with the given unit."""
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            quantity = Quantity(value)
+        except InvalidNumber:
+            raise ValueError(f'is "{value}"; expected a number or a string such as "5 {unit}"') from None
+        if quantity.units and quantity.units not in _UNIT_SPELLINGS[unit]:
+            raise ValueError(f'is "{value}"; expected a value in {unit}, found {quantity.units}')
+        return float(quantity)
+
+    return BeforeValidator(convert)
+
+
+Ohm = Annotated[float, _in_unit("ohm")]
+Volt = Annotated[float, _in_unit("V")]
+Ampere = Annotated[float, _in_unit("A")]
+Siemens = Annotated[float, _in_unit("S")]
+Second = Annotated[float, _in_unit("s")]
+Metre = Annotated[float, _in_unit("m")]
+Hertz = Annotated[float, _in_unit("Hz")]
+
+Positive = Field(gt=0, allow_inf_nan=False)
+NotNegative = Field(ge=0, allow_inf_nan=False)
+
+
+def show(value: float, unit: str) -> str:
+    """Return a value with its unit and an SI prefix, as messages give it."""
+    return Quantity(value, unit).render(prec=3)
