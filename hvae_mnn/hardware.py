@@ -79,7 +79,7 @@ class StaticMemristor(Memristor):
 
 def _model_of(memristor: Any) -> str:
     """Return which model a section is for; it may leave `aist` out."""
-    return str(memristor.get("model", "aist") if isinstance(memristor, dict) else memristor.model)
+    return str(memristor.get("model", "aist") if isinstance(memristor, dict) else getattr(memristor, "model", "aist"))
 
 
 AnyMemristor = Annotated[
@@ -233,7 +233,7 @@ class ErrorModel(_Section):
     g_low: Siemens = NotNegative
     g_high: Siemens = Positive
     g_reference: Siemens = Positive
-    seconds: tuple[float, ...] = Field(min_length=1)
+    seconds: tuple[Second, ...] = Field(min_length=1)
     mean: tuple[tuple[float, ...], ...] | None = None
     sigma: tuple[tuple[float, ...], ...]
 

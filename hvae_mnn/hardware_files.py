@@ -37,6 +37,18 @@ def load_hardware(preset_or_file: str, overrides: Iterable[str] = ()) -> Hardwar
     return parse_hardware(tree, source=preset_or_file)
 
 
+def override_hardware(config: HardwareConfig, overrides: Iterable[str]) -> HardwareConfig:
+    """Return a configuration with `section.key=value` overrides, checked.
+
+    Raises:
+        HardwareError: A key or a value is not acceptable.
+    """
+    tree = config.model_dump(mode="json", exclude_none=True)
+    for override in overrides:
+        _apply_override(tree, override)
+    return parse_hardware(tree, source="--set")
+
+
 def parse_hardware(tree: dict[str, Any], source: str) -> HardwareConfig:
     """Turn a tree of values into a checked configuration; `source` names it in errors.
 

@@ -1,6 +1,7 @@
 """compile_model: Checkpoint and HardwareConfig to Build, one pass after another."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from hvae_mnn.errors import CheckpointError
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.layers import LayerWeights
+from hvae_mnn.physics.variation import program_conductances
 from hvae_mnn.plan import LayerPlan, Tile
 
 Array = NDArray[np.float64]
@@ -48,7 +50,7 @@ def _compile_layer(
     x_max = np.repeat([group.x_max for group in groups], [group.size for group in groups])
     calibration = checkpoint.calibration[weights.name].astype(np.float64) / x_max
     blocks = cut_blocks(weights, groups, hardware.array)
-    tiles = [map_block(block, calibration, hardware) for block in blocks]
+    tiles = [_program(map_block(block, calibration, hardware), hardware) for block in blocks]
     plan = LayerPlan(
         name=weights.name,
         cell=weights.cell,
@@ -58,6 +60,11 @@ def _compile_layer(
         tiles=tuple(tile.plan for tile in tiles),
     )
     return plan, tiles, calibration
+
+
+def _program(tile: Tile, hardware: HardwareConfig) -> Tile:
+    """Give a tile's cells the conductances that programming leaves them with."""
+    return replace(tile, g=program_conductances(tile.g_target, tile.plan.name, hardware))
 
 
 def _ranges(ranges: Mapping[str, Mapping[str, float]], layer: str) -> Mapping[str, float]:

@@ -21,9 +21,12 @@ def write(folder: Path, text: str | bytes) -> str:
 
 
 def test_presets() -> None:
-    assert {"default", "ideal"} <= set(preset_names())
-    for name in preset_names():
-        assert load_hardware(name).memristor.r_on == 5e3
+    devices = {"aist": 5e3, "aist-fast": 5e3, "aist-low-g": 50e3, "ta-hfo2": 1e3, "rram-wan2022": 20e3}
+    assert {name: load_hardware(name).memristor.r_on for name in preset_names()} == {
+        "default": 5e3,
+        "ideal": 5e3,
+        **devices,
+    }
     ideal = load_hardware("ideal")
     assert (ideal.dac.bits, ideal.adc.bits, ideal.amplifier.gain) == (None, None, None)
 
@@ -132,7 +135,9 @@ def test_amplifier_must_reach_the_converters_full_scale() -> None:
 
 def test_unknown_preset_and_missing_file(tmp_path: Path) -> None:
     refuses(
-        "hardware defualt: no such preset or file; did you mean default?; presets are default, ideal", preset="defualt"
+        "hardware defualt: no such preset or file; did you mean default?; presets are aist, aist-fast, aist-low-g, "
+        "default, ideal",
+        preset="defualt",
     )
     refuses("no.toml: no such preset or file", preset=str(tmp_path / "no.toml"))
     refuses(f"hardware {tmp_path}: no such preset or file", preset=str(tmp_path))
@@ -159,7 +164,7 @@ def test_extends_says_only_what_differs(tmp_path: Path) -> None:
 
 
 def test_extends_of_an_unknown_preset(tmp_path: Path) -> None:
-    refuses("extends is 'best'; expected one of default, ideal", preset=write(tmp_path, 'extends = "best"\n'))
+    refuses("extends is 'best'; expected one of aist, aist-fast", preset=write(tmp_path, 'extends = "best"\n'))
     refuses("extends is 3; expected one of", preset=write(tmp_path, "extends = 3\n"))
 
 
