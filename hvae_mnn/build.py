@@ -8,6 +8,7 @@ build/
   conductance.npz   target and programmed conductances, siemens, for each tile
 """
 
+import math
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -91,6 +92,12 @@ class Build:
     def memristors(self) -> int:
         """Return the number of memristors."""
         return sum(tile.g.size for tile in self.tiles.values())
+
+    def programming_error(self) -> float:
+        """Return the rms of programmed less target conductance, as a part of the conductance range."""
+        array = self.manifest.hardware.array
+        squares = sum(float(np.sum((tile.g - tile.g_target) ** 2)) for tile in self.tiles.values())
+        return math.sqrt(squares / self.memristors()) / (array.g_max - array.g_min)
 
 
 def save_build(build: Build, folder: Path, force: bool = False) -> Build:

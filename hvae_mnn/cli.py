@@ -10,7 +10,14 @@ import click
 
 from hvae_mnn import __version__
 from hvae_mnn.errors import UserError
-from hvae_mnn.terminal import print_run, print_table, simulation_progress, training_progress
+from hvae_mnn.terminal import (
+    print_device,
+    print_programmed,
+    print_run,
+    print_table,
+    simulation_progress,
+    training_progress,
+)
 
 if TYPE_CHECKING:
     from hvae_mnn.build import Build
@@ -185,6 +192,8 @@ def compile_command(model: str, hardware: str, overrides: tuple[str, ...], out: 
         click.echo(
             f"  {layer.name}: {layer.cell}, {len(layer.tiles)} tiles, inputs {scales}, {clipped} weights clipped"
         )
+    if error := build.programming_error():
+        click.echo(f"  programming error: rms {error:.2%} of the conductance range, stuck cells included")
     _warn_unsettled(build)
 
 
@@ -251,8 +260,72 @@ def simulate(
         click.echo(f"wrote {out}", err=True)
 
 
+@main.command(epilog="hvae-mnn program build/ --cells-per-tile 16 --out programming/")
+@click.argument("build_dir", metavar="BUILD", type=_FOLDER)
+@click.option(
+    "--cells-per-tile",
+    type=click.IntRange(min=0),
+    help="Cells of each tile to program in SPICE, drawn at random; 0 needs no ngspice.  [default: 8]",
+)
+@click.option("--all", "every", is_flag=True, help="Program every cell in SPICE; for small builds.")
+@click.option("--tile", "tiles", multiple=True, metavar="TILE", help="Program this tile only. Repeatable.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a value of the sections programming or stuck, e.g. programming.tolerance=0.01. Repeatable.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="Seed of devices, pulses, reads and the sample.  [default: the build's device.seed]",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="ngspice processes.  [default: cores]")
+@click.option("--out", type=_FOLDER, default=Path("programming"), show_default=True, help="Folder to write.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def program(
+    build_dir: Path,
+    cells_per_tile: int | None,
+    every: bool,
+    tiles: tuple[str, ...],
+    overrides: tuple[str, ...],
+    seed: int | None,
+    workers: int | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Write a build's conductances pulse by pulse.
+
+    Write-verify with the dynamic memristor: every cell in numpy, a sample of each tile in SPICE
+    with the same devices, and a model of the error that remains, for --set device.error_model=FILE.
+    """
+    if every and cells_per_tile is not None:
+        raise click.UsageError("--all programs every cell; leave --cells-per-tile out")
+    from hvae_mnn.build import load_build
+    from hvae_mnn.program import program_build
+
+    build = load_build(build_dir)
+    with simulation_progress() as report:
+        programmed = program_build(
+            build,
+            out,
+            cells_per_tile=None if every else 8 if cells_per_tile is None else cells_per_tile,
+            tiles=tiles,
+            overrides=overrides,
+            seed=seed,
+            workers=workers,
+            progress=report,
+        )
+    if as_json:
+        click.echo(json.dumps(programmed.to_json()))
+    else:
+        print_programmed(programmed)
+        click.echo(f"wrote {out}", err=True)
+
+
 @main.command(epilog="hvae-mnn plot run/ --signal encoder1.f.r0c0.out3 --out figure.png")
-@click.argument("folder", metavar="RUN|BUILD", type=_FOLDER)
+@click.argument("folder", metavar="RUN|BUILD|PROGRAMMING", type=_FOLDER)
 @click.option(
     "--signal",
     "signals",
@@ -268,14 +341,43 @@ def simulate(
     help="Figure to write (png, pdf, svg).",
 )
 def plot(folder: Path, signals: tuple[str, ...], out: Path) -> None:
-    """Draw a run or a build.
+    """Draw a run, a build or a programming.
 
-    A run gives its waveforms and its errors by layer and time step, a build its conductances.
+    A run gives its waveforms and its errors by layer and time step, a build its conductances, a
+    programming the way of single cells, the error that remains and the pulses it took.
     """
     from hvae_mnn.plot import plot_artifact
 
     for path in plot_artifact(folder, signals, out):
         click.echo(str(path))
+
+
+@main.command(epilog="hvae-mnn device --hardware aist-low-g --out device.png")
+@_hardware
+@_set
+@click.option(
+    "--out", type=_FOLDER, default=Path("device.png"), show_default=True, help="Figure to write (png, pdf, svg)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def device(hardware: str, overrides: tuple[str, ...], out: Path, as_json: bool) -> None:
+    """Show what a memristor does.
+
+    Runs the dynamic memristor of a hardware in ngspice: its current-voltage loops under a sine,
+    and potentiation and depression by equal pulses.
+    """
+    from hvae_mnn.device import characterise
+    from hvae_mnn.drawing.style import check_format, save_figure
+    from hvae_mnn.hardware_files import load_hardware
+    from hvae_mnn.plot import plot_device
+
+    check_format(out)
+    curves = characterise(load_hardware(hardware, overrides), _hardware_name(hardware, overrides))
+    save_figure(plot_device(curves), out)
+    if as_json:
+        click.echo(json.dumps(curves.to_json()))
+    else:
+        print_device(curves)
+        click.echo(f"wrote {out}", err=True)
 
 
 @main.command(epilog="hvae-mnn doctor")

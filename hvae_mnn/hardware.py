@@ -311,3 +311,16 @@ class HardwareConfig(_Section):
         raise HardwareError(
             f"memristor.model is {self.memristor.model}, a device without dynamics; {purpose} needs model aist"
         )
+
+    def write_pulses(self) -> Programming:
+        """Return how cells are written.
+
+        Raises:
+            HardwareError: The configuration does not say it.
+        """
+        if self.programming is None:
+            raise HardwareError(
+                "the hardware has no section [programming], which says how cells are written; "
+                'add one, or begin the file with extends = "default"'
+            )
+        return self.programming

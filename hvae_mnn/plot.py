@@ -1,4 +1,4 @@
-"""Figures of a Run and of a Build, with matplotlib's object interface (no window, no global state).
+"""Figures of a Run, a Build and a programming, with matplotlib's object interface (no window, no global state).
 
 A signal is named by tile and node, `encoder1.f.r0c0.out3`; the nodes are those of the decks
 (`hvae_mnn.compiler.decks`).
@@ -11,23 +11,35 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from hvae_mnn.drawing.conductances import draw_all_gates, draw_one_map, find_tiles
+from hvae_mnn.drawing.programming import draw_programmed
 from hvae_mnn.drawing.read_errors import draw_errors, error_height
 from hvae_mnn.drawing.style import WIDTH, check_format, figure_style, save_figure
 from hvae_mnn.drawing.waveforms import PANEL_HEIGHT, choose_signals, count_panels, draw_waveforms
 from hvae_mnn.errors import ArtifactError
+from hvae_mnn.programmed import Programmed, is_programmed, load_programmed
 from hvae_mnn.run import Run, is_run, load_run
 
 if TYPE_CHECKING:
     from hvae_mnn.build import Build
+    from hvae_mnn.device import DeviceCurves
 
-__all__ = ["plot_artifact", "plot_conductances", "plot_errors", "plot_run", "plot_waveforms", "save_figure"]
+__all__ = [
+    "plot_artifact",
+    "plot_conductances",
+    "plot_device",
+    "plot_errors",
+    "plot_programmed",
+    "plot_run",
+    "plot_waveforms",
+    "save_figure",
+]
 
 
 def plot_artifact(folder: Path, signals: Sequence[str], out: Path) -> list[Path]:
-    """Draw a Run (waveforms, where it has any, and errors) or a Build (conductances) into one file.
+    """Draw a Run (waveforms, where it has any, and errors), a Build (conductances) or a programming into one file.
 
     Args:
-        folder: A Run or a Build.
+        folder: A Run, a Build, or what `hvae-mnn program` wrote.
         signals: TILE.NODE or TILE of a Run; one TILE or LAYER.GATE of a Build; empty for a selection.
         out: Figure to write; its suffix is the format.
 
@@ -35,11 +47,15 @@ def plot_artifact(folder: Path, signals: Sequence[str], out: Path) -> list[Path]
         The files written.
 
     Raises:
-        ArtifactError: The folder is neither, a name is not in it, or the figure cannot be written.
+        ArtifactError: The folder is none of them, a name is not in it, or the figure cannot be written.
     """
     check_format(out)
     if is_run(folder):
         figure = plot_run(load_run(folder), signals)
+    elif is_programmed(folder):
+        if signals:
+            raise ArtifactError(f"--signal {signals[0]}: a programming has no signals; leave it out")
+        figure = plot_programmed(load_programmed(folder))
     elif (folder / "manifest.json").is_file():
         from hvae_mnn.build import load_build  # a Run is drawn without loading torch
 
@@ -48,8 +64,8 @@ def plot_artifact(folder: Path, signals: Sequence[str], out: Path) -> list[Path]
         figure = plot_conductances(load_build(folder), *signals)
     else:
         raise ArtifactError(
-            f"{folder}: neither a run (run.json) nor a build (manifest.json); "
-            "make one with: hvae-mnn simulate, or hvae-mnn compile"
+            f"{folder}: no run (run.json), build (manifest.json) or programming (programming.json); "
+            "make one with: hvae-mnn simulate, hvae-mnn compile, or hvae-mnn program"
         )
     save_figure(figure, out)
     return [out]
@@ -96,6 +112,20 @@ def plot_errors(run: Run) -> Figure:
         figure = Figure(figsize=(WIDTH, error_height(run)), layout="constrained")
         draw_errors(figure, run)
     return figure
+
+
+def plot_programmed(programmed: Programmed) -> Figure:
+    """Draw what write-verify did: trajectories, errors against targets, pulse counts."""
+    with figure_style():
+        return draw_programmed(programmed)
+
+
+def plot_device(curves: "DeviceCurves") -> Figure:
+    """Draw a device's current-voltage loops and its staircase."""
+    from hvae_mnn.drawing.device import draw_device  # a Run is drawn without loading the engines
+
+    with figure_style():
+        return draw_device(curves)
 
 
 def plot_conductances(build: "Build", name: str | None = None) -> Figure:

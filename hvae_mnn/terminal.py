@@ -5,9 +5,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
+from quantiphy import Quantity
 
 if TYPE_CHECKING:
+    from hvae_mnn.device import DeviceCurves
     from hvae_mnn.model.training import Progress as TrainingProgress
+    from hvae_mnn.programmed import Programmed
     from hvae_mnn.run import Run
     from hvae_mnn.simulate import Progress as SimulationProgress
 
@@ -35,6 +38,46 @@ def print_run(run: "Run") -> None:
         )
     version = f" (ngspice {run.engine.version})" if run.engine.version else ""
     click.echo(f"{run.engine.name}{version}, hardware {run.hardware_preset}, seed {run.seed}, {run.seconds:.2f} s")
+
+
+def print_device(curves: "DeviceCurves") -> None:
+    """Print a device's numbers and how far numpy is from ngspice on its staircase."""
+    found, stairs = curves.to_json(), curves.staircase
+    apart = abs(stairs.spice - stairs.numpy).max() / (found["g_max"] - found["g_min"])
+
+    def show(key: str, unit: str) -> str:
+        return Quantity(found[key], unit).render(prec=3)
+
+    rows = {
+        "resistance": f"{show('r_on', 'ohm')} to {show('r_off', 'ohm')}",
+        "conductance used": f"{show('g_min', 'S')} to {show('g_max', 'S')}",
+        "reads": f"{show('v_read', 'V')}, threshold {show('threshold', 'V')}",
+        "SET": f"{show('v_set', 'V')}, {show('set_time', 's')} from end to end (closed form without window)",
+        "RESET": f"{show('v_reset', 'V')}, {show('reset_time', 's')} from end to end (closed form without window)",
+        "staircase": f"numpy and ngspice apart by at most {apart:.2g} of the range",
+    }
+    print_table(rows)
+
+
+def print_programmed(programmed: "Programmed") -> None:
+    """Print how many cells reached their target, in how many pulses, and how numpy and SPICE compare."""
+    summary = programmed.to_json()
+    click.echo("by     cells    stuck  given up  within 1 %  rms error  pulses: mean  99 %  most     energy")
+    for name, found in (("numpy", summary["numpy"]), ("SPICE", summary["spice"])):
+        if found is not None and found["rms_error"] is not None:
+            energy = Quantity(found["energy"], "J").render(prec=3)
+            click.echo(
+                f"{name:<6} {found['cells']:<8} {found['stuck']:<6} {found['given_up']:<9} "
+                f"{found['within_1_percent']:<11.2%} {found['rms_error']:<10.3%} {found['mean_pulses']:>12.2f} "
+                f"{found['p99_pulses']:>5.0f} {found['max_pulses']:>5} {energy:>10}"
+            )
+    if summary["spice"] is not None:
+        both = summary["spice"]
+        click.echo(
+            f"SPICE and numpy: equal pulse counts in {both['equal_pulses']} of {both['cells']} cells, "
+            f"G apart by at most {both['largest_difference']:.2g} of range"
+        )
+    click.echo(f"errors in parts of the conductance range, hardware {programmed.hardware_name}, seed {programmed.seed}")
 
 
 def _word(tokens: tuple[str, ...], place: int) -> str:

@@ -25,14 +25,14 @@ def program_conductances(g_target: Array, name: str, config: HardwareConfig) -> 
         config: The hardware, with `device`, `stuck` and `time`.
     """
     lowest, highest = 1 / config.memristor.r_off, 1 / config.memristor.r_on
-    g = _with_error(g_target, _stream(config, name, _ERROR).standard_normal(g_target.shape), config)
+    g = _with_error(g_target, keyed_stream(config.device.seed, name, _ERROR).standard_normal(g_target.shape), config)
     g = np.clip(g, min(lowest, config.array.g_min), max(highest, config.array.g_max))
     return _with_stuck(g, stuck_cells(g_target.shape, name, config), lowest, highest)
 
 
 def stuck_cells(shape: tuple[int, ...], name: str, config: HardwareConfig) -> NDArray[np.int8]:
     """Return which cells of a tile are stuck: 1 at low resistance, -1 at high resistance, 0 free."""
-    chance = _stream(config, name, _STUCK).random(shape)
+    chance = keyed_stream(config.device.seed, name, _STUCK).random(shape)
     return (chance < config.stuck.p_lrs).astype(np.int8) - (chance >= 1 - config.stuck.p_hrs).astype(np.int8)
 
 
@@ -68,6 +68,6 @@ def _with_stuck(g: Array, stuck: NDArray[np.int8], lowest: float, highest: float
     return np.where(stuck > 0, highest, np.where(stuck < 0, lowest, g))
 
 
-def _stream(config: HardwareConfig, name: str, purpose: int) -> np.random.Generator:
-    key = np.random.SeedSequence([config.device.seed, zlib.crc32(name.encode()), purpose])
-    return np.random.default_rng(key)
+def keyed_stream(seed: int, name: str, *key: int) -> np.random.Generator:
+    """Return the random numbers of a tile for one purpose; equal keys give equal numbers."""
+    return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(name.encode()), *key]))

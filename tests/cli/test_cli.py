@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hvae_mnn.cli import main
-from hvae_mnn.engines import spice_worker
+from hvae_mnn.engines import ngspice
 
 MODEL = "grammar"
 SENTENCE = "this child carries his clock"
@@ -37,7 +37,7 @@ def refused(result: Result, *parts: str) -> None:
         assert part in result.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "compile", "simulate", "plot", "doctor"])
+@pytest.mark.parametrize("command", ["train", "compile", "simulate", "program", "device", "plot", "doctor"])
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
@@ -175,11 +175,11 @@ def test_without_libngspice_the_message_says_what_to_install() -> None:
         "s._FACTORY = 'no_library:worker'; from hvae_mnn.cli import main; main()"
     )
     Path("no_library.py").write_text(
-        "import hvae_mnn.engines.spice_worker as w\n"
+        "import hvae_mnn.engines.ngspice as w\n"
         "w._LIBRARIES = ()\n"
         "w.NgSpiceShared.LIBRARY_PATH = None\n"
         "w.ctypes.util.find_library = lambda name: None\n"
-        "worker = w.SpiceWorker\n"
+        "from hvae_mnn.engines.spice_worker import SpiceWorker as worker\n"
     )
     for command in (["simulate", "--model", MODEL, "--sentence", SENTENCE], ["doctor"]):
         done = subprocess.run(
@@ -190,7 +190,7 @@ def test_without_libngspice_the_message_says_what_to_install() -> None:
             env=os.environ | {"PYTHONPATH": "."},
         )
         assert done.returncode == 1, done.stderr
-        assert spice_worker.INSTALL in done.stdout + done.stderr
+        assert ngspice.INSTALL in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
 
 

@@ -24,6 +24,12 @@ CASES = {
     "default, reference column": ("default", (*TILED, REFERENCE), {}),
     "poor amplifiers, paired": ("default", (*TILED, *POOR), {}),
     "poor amplifiers, reference column": ("default", (*TILED, REFERENCE, *POOR), {"cells": ("rnn", "lstm")}),
+    "programming error and stuck cells": (
+        "default",
+        (*TILED, "device.sigma=0.1", "stuck.p_lrs=0.02", "stuck.p_hrs=0.05"),
+        {"decoder": "gru"},
+    ),
+    "a static device": ("rram-wan2022", (*TILED, REFERENCE, "time.seconds=3600"), {}),
     "whole tiles, 12 bits": ("default", ("adc.bits=12", "dac.bits=5"), {"cells": ("lstm", "gru"), "decoder": "rnn"}),
 }
 Pair = tuple[Reading, Reading]

@@ -141,5 +141,5 @@ def test_a_configuration_is_overridden_and_checked_again() -> None:
     assert isinstance(changed, HardwareConfig)
     assert changed.programming is not None and changed.programming.tolerance == 0.02
     assert override_hardware(config, []) == config
-    with pytest.raises(HardwareError, match="hardware --set: programming.width_min is 1 s"):
+    with pytest.raises(HardwareError, match=r"hardware --set: programming\.width_min is 1 s"):
         override_hardware(config, ["programming.width_min=1 s"])

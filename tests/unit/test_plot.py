@@ -313,7 +313,9 @@ def test_a_format_that_cannot_be_written_is_refused_first(tmp_path, name, found)
 
 
 def test_a_folder_that_is_neither_is_refused(tmp_path):
-    with pytest.raises(ArtifactError, match=r"neither a run \(run.json\) nor a build \(manifest.json\)"):
+    with pytest.raises(
+        ArtifactError, match=r"no run \(run.json\), build \(manifest.json\) or programming \(programming.json\)"
+    ):
         plot_artifact(tmp_path, [], tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
 

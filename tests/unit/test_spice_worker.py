@@ -12,7 +12,7 @@ import pytest
 from making import make_build
 
 from hvae_mnn.build import Build
-from hvae_mnn.engines import spice, spice_worker
+from hvae_mnn.engines import ngspice, spice
 from hvae_mnn.engines.spice import SpiceEngine, describe_ngspice
 from hvae_mnn.engines.spice_worker import SpiceWorker
 from hvae_mnn.errors import ArtifactError, EngineError
@@ -64,7 +64,7 @@ class FakeNgspice:
 
 def test_version_is_read_and_an_old_one_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(says: str) -> str:
-        return spice_worker._check_version(FakeNgspice(says))  # type: ignore[arg-type]
+        return ngspice.check_version(FakeNgspice(says))  # type: ignore[arg-type]
 
     assert check("** ngspice-39.3 : Circuit level simulation program") == "39.3"
     assert check("******\n** ngspice-42+ : Circuit") == "42+"
@@ -74,14 +74,14 @@ def test_version_is_read_and_an_old_one_refused(monkeypatch: pytest.MonkeyPatch)
         check("** ngspice-38 : Circuit")
     with pytest.raises(EngineError, match="libngspice is no version; expected"):
         check("hello")
-    monkeypatch.setattr(spice_worker, "OLDEST", 43)
+    monkeypatch.setattr(ngspice, "OLDEST", 43)
     with pytest.raises(EngineError, match="libngspice is ngspice-42; expected ngspice-43 or newer"):
         check("** ngspice-42 : Circuit")
 
 
 def worker_that_wants_more() -> SpiceWorker:
     """Stand in for an ngspice that is too old."""
-    spice_worker.OLDEST = 999
+    ngspice.OLDEST = 999
     return SpiceWorker()
 
 
@@ -104,11 +104,11 @@ def test_no_library_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> N
         def __init__(self) -> None:
             raise OSError("nowhere.so: cannot open shared object file")
 
-    monkeypatch.setattr(spice_worker, "_Ngspice", Missing)
+    monkeypatch.setattr(ngspice, "Ngspice", Missing)
     with pytest.raises(
         EngineError, match="libngspice was not found; install it with: sudo apt-get install -y libngspice0"
     ):
-        spice_worker._load_library()
+        ngspice.load_ngspice()
 
 
 def test_a_bug_in_a_worker_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_a_bug_in_a_worker_keeps_its_traceback(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.ngspice
 def test_ngspice_describes_itself() -> None:
     facts = describe_ngspice()
-    assert int(re.match(r"\d+", str(facts["version"]))[0]) >= spice_worker.OLDEST  # type: ignore[index]
+    assert int(re.match(r"\d+", str(facts["version"]))[0]) >= ngspice.OLDEST  # type: ignore[index]
     assert "ngspice" in str(facts["library"])
     assert isinstance(facts["klu"], bool)
 

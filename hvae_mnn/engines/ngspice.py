@@ -1,0 +1,126 @@
+"""The binding to libngspice: load it, run commands, read vectors. Runs in worker processes only.
+
+The one place that imports PySpice.
+"""
+
+import ctypes.util
+import logging
+import re
+
+import numpy as np
+from cffi import FFI
+from numpy.typing import NDArray
+from PySpice.Spice.NgSpice.Shared import NgSpiceCommandError, NgSpiceShared
+
+from hvae_mnn.errors import EngineError
+
+Array = NDArray[np.float64]
+
+OLDEST = 39
+INSTALL = "sudo apt-get install -y libngspice0"
+_LIBRARIES = ("libngspice.so.0", "libngspice.so", "libngspice.dylib", "libngspice.0.dylib")
+_FFI = FFI()  # costs more to make than a vector to read
+_HARMLESS = re.compile(r"^(Note:|Warning:|Using (SPARSE|KLU)|\s*$)")
+
+
+class Ngspice(NgSpiceShared):  # type: ignore[misc]
+    """PySpice's binding, with resident decks, chosen vectors read, and harmless messages told from errors."""
+
+    _loaded = 0
+    _current = -1
+
+    def run(self, command: str, what: str) -> str:
+        """Execute a command.
+
+        Raises:
+            EngineError: ngspice reported something that is not a note or a warning.
+        """
+        try:
+            return str(self.exec_command(command))
+        except (NgSpiceCommandError, NameError) as error:
+            said = [*self._stderr, *(line for line in self._stdout if "error" in line.lower())]
+            serious = [line.strip() for line in said if not _HARMLESS.match(line)]
+            if serious or not isinstance(error, NgSpiceCommandError):
+                lines = " | ".join(serious[-4:]) or str(error)
+                raise EngineError(f"{what}: ngspice failed at `{command[:60]}`: {lines}") from None
+            return str(self.stdout)
+
+    def load(self, name: str, path: str) -> int:
+        """Load a deck of the working folder; return its number.
+
+        ngspice reads only plain characters in a command, so folders are entered and not named.
+
+        Raises:
+            EngineError: ngspice refuses it; `path` names it.
+        """
+        if "Circuit:" not in self.run(f"source {name}", path):
+            raise EngineError(f"{path}: ngspice found no circuit in the deck; compile the build again")
+        self._loaded += 1
+        self._current = self._loaded - 1
+        return self._current
+
+    def select(self, number: int, what: str) -> None:
+        """Make a loaded deck the current one; ngspice numbers circuits newest first."""
+        if number != self._current:
+            self.run(f"setcirc {self._loaded - number}", what)
+            self._current = number
+
+    def vector(self, name: str, what: str) -> Array:
+        """Return a copy of a vector of the current plot.
+
+        Raises:
+            EngineError: There is none of that name.
+        """
+        info = self._ngspice_shared.ngGet_Vec_Info(name.encode())
+        if info == _FFI.NULL or info.v_realdata == _FFI.NULL:
+            raise EngineError(f"{what}: ngspice has no result `{name}`; it is not saved or not in the deck")
+        return np.frombuffer(memoryview(_FFI.buffer(info.v_realdata, info.v_length * 8)), dtype=np.float64).copy()
+
+    def saved(self) -> list[str]:
+        """Return the names of the vectors of the current plot."""
+        vectors = self._ngspice_shared.ngSpice_AllVecs(self.last_plot.encode())
+        return list(self._convert_string_array(vectors))
+
+    def uses_klu(self) -> bool:
+        """Ask by behaviour: a solver that exists names itself when it runs."""
+        for line in ("circbyline klu probe", "circbyline v1 1 0 1", "circbyline r1 1 0 1"):
+            self.run(line, "KLU probe")
+        self.run("circbyline .options klu", "KLU probe")
+        self.run("circbyline .end", "KLU probe")
+        said = self.run("op", "KLU probe") + " ".join(self._stderr)
+        self.run("remcirc", "KLU probe")
+        self._current = self._loaded - 1
+        return "KLU" in said
+
+
+def load_ngspice() -> Ngspice:
+    """Load libngspice.
+
+    Raises:
+        EngineError: There is none.
+    """
+    logging.disable(logging.CRITICAL)
+    found = ctypes.util.find_library("ngspice")
+    for name in (NgSpiceShared.LIBRARY_PATH, found, *_LIBRARIES):
+        if not name or "{}" in name:
+            continue
+        Ngspice.LIBRARY_PATH = name
+        try:
+            return Ngspice()
+        except OSError:
+            continue
+    raise EngineError(f"libngspice was not found; install it with: {INSTALL}")
+
+
+def check_version(ngspice: Ngspice) -> str:
+    """Return the version, such as `39.3`.
+
+    Raises:
+        EngineError: It is too old, or no version.
+    """
+    text = ngspice.run("version -f", "version")
+    match = re.search(r"ngspice-(\d+)([\w.+]*)", text)
+    if match is None or int(match[1]) < OLDEST:
+        found = match[0] if match else "no version"
+        raise EngineError(f"libngspice is {found}; expected ngspice-{OLDEST} or newer. Upgrade with: {INSTALL}")
+    return match[1] + match[2]
