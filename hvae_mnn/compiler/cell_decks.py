@@ -1,7 +1,4 @@
-"""Memristors by themselves to SPICE text: cells to be written pulse by pulse, and one under a sine.
-
-Names say which cell: `Vp_7` is the pulse source of cell 7, `Xm_7` the memristor, `x7` its state.
-"""
+"""One memristor by itself to SPICE text: written pulse by pulse, or under a sine."""
 
 from collections.abc import Iterator
 
@@ -10,27 +7,21 @@ from numpy.typing import NDArray
 
 from hvae_mnn.compiler.decks import format_memristor
 from hvae_mnn.hardware import AistMemristor, HardwareConfig
-from hvae_mnn.physics.memristor import closed_form_time
+from hvae_mnn.physics.memristor import closed_form_time, state_of
 
 Array = NDArray[np.float64]
 
-_REPLAY = 20
-"""A bare run replays one pulse of this part of the way from end to end."""
 
+def format_cell_deck(config: HardwareConfig) -> str:
+    """Return a deck of one memristor, to be pulsed and then read.
 
-def format_cell_deck(states: Array, title: str, config: HardwareConfig) -> str:
-    """Return a deck of independent cells.
-
-    Each cell hangs from its own pulse source, and all pulse sources stand on a common read
-    source, which is 0 V while pulses run. A bare run gives the even cells a SET pulse and the
-    odd ones a RESET pulse, and reads them all.
+    The cell hangs from its pulse source, which stands on the read source; that one is 0 V while a
+    pulse runs. A bare run sets the cell from g_min half of the way to g_max, and reads it.
 
     Args:
-        states: States at the start, 0..1, (cells,).
-        title: What the cells are.
         config: The hardware, with an AIST memristor and `programming`.
     """
-    return "\n".join(_emit_cell_deck(states, title, config)) + "\n.end\n"
+    return "\n".join(_emit_cell_deck(config)) + "\n.end\n"
 
 
 def format_hysteresis_deck(memristor: AistMemristor, state: float, amplitude: float, frequency: float) -> str:
@@ -53,33 +44,30 @@ def format_hysteresis_deck(memristor: AistMemristor, state: float, amplitude: fl
 
 
 def emit_cell_options() -> Iterator[str]:
-    """Yield tolerances that follow a state to some 1e-6."""
-    yield ".options reltol=1e-8 trtol=1 chgtol=1e-8 abstol=1e-15 vntol=1e-9 gmin=1e-15"
+    """Yield tolerances that follow a state to some 1e-6; the state's charge is 1 uC."""
+    yield ".options reltol=1e-8 trtol=1 chgtol=1e-8 abstol=1e-15 vntol=1e-12 gmin=1e-15"
 
 
 def pulse_edge(width: float, config: HardwareConfig) -> float:
-    """Return the rise and fall time of a pulse, second: the hardware's, or 1/1000 of a short pulse."""
-    return min(config.timing.edge, width / 1000)
+    """Return the rise and fall time of a pulse, second: the hardware's, or 1e-5 of a short pulse, so that it is rectangular."""
+    return min(config.timing.edge, 1e-5 * width)
 
 
-def _emit_cell_deck(states: Array, title: str, config: HardwareConfig) -> Iterator[str]:
-    memristor, pulses = config.aist("a deck of cells"), config.write_pulses()
+def _emit_cell_deck(config: HardwareConfig) -> Iterator[str]:
+    memristor, pulses = config.aist("a deck of a cell"), config.write_pulses()
     low, high = np.array([config.array.g_min]), np.array([config.array.g_max])
-    way_up = float(closed_form_time(low, high, pulses.v_set, memristor)[0]) / _REPLAY
-    way_down = float(closed_form_time(high, low, pulses.v_reset, memristor)[0]) / _REPLAY
-    edge = pulse_edge(pulses.read_time, config)
-    start = max(way_up, way_down) + 2 * edge
-    yield f"* {title}: {len(states)} memristors, each with its own pulse source on a common read source"
-    yield "* units: volt, ampere, second; v(x<cell>) is the state, 0..1"
-    yield "* ports: vp_<cell> pulses, vread the read; conductance = -i(vp_<cell>) / v(d<cell>) at the end"
+    width = float(closed_form_time(low, high, pulses.v_set, memristor)[0]) / 2
+    edge, read_edge = pulse_edge(width, config), pulse_edge(pulses.read_time, config)
+    start = width + edge + read_edge
+    stop = start + read_edge + pulses.read_time
+    yield "* one memristor with its pulse source on a read source"
+    yield "* units: volt, ampere, second; v(x) is the state, 0..1"
+    yield "* ports: vpulse the pulse, vread the read; conductance = -i(vpulse) / v(drive) at the end"
     yield ".include ../lib/memristor_dynamic.lib"
     yield from emit_cell_options()
-    yield f"Vread read 0 PULSE(0 {config.drive.v_read:.17g} {start:.9g} {edge:.9g} {edge:.9g} {pulses.read_time:.9g})"
-    for cell, state in enumerate(states.tolist()):
-        volts, width = (pulses.v_set, way_up) if cell % 2 == 0 else (pulses.v_reset, way_down)
-        yield f"Vp_{cell} d{cell} read PULSE(0 {volts:.17g} 0 {edge:.9g} {edge:.9g} {width - edge:.9g})"
-        yield f"Xm_{cell} d{cell} 0 x{cell} memristor_dynamic {format_memristor(memristor, state)}"
-        yield f".save v(d{cell}) v(x{cell}) i(vp_{cell})"
-    stop = start + edge + pulses.read_time
-    yield f".tran {stop / 200:.9g} {stop:.9g} 0 {stop / 100:.9g}"
-    yield ".print tran " + " ".join(f"v(x{cell})" for cell in range(len(states)))
+    yield f"Vread read 0 PULSE(0 {config.drive.v_read:.17g} {start:.9g} {read_edge:.9g} {read_edge:.9g} {2 * stop:.9g})"
+    yield f"Vpulse drive read PULSE(0 {pulses.v_set:.17g} 0 {edge:.9g} {edge:.9g} {width - edge:.9g})"
+    yield f"Xm drive 0 x memristor_dynamic {format_memristor(memristor, float(state_of(low, memristor)[0]))}"
+    yield ".save v(drive) v(x) i(vpulse)"
+    yield f".tran {stop / 100:.9g} {stop:.9g} 0 {stop / 50:.9g}"
+    yield ".print tran v(drive) v(x) i(vpulse)"

@@ -77,7 +77,7 @@ def _draw_errors(axis: Axes, programmed: Programmed) -> None:
         axis.plot(1e6 * g, percent * (mean + sign * sigma), "--", color=COLOURS[6], label=label)
     axis.set_xlabel("target G, uS")
     axis.set_ylabel("error, % of range")
-    limit = 1.6 * np.percentile(np.abs(error), 99.5) if error.size else 1
+    limit = 2 * np.percentile(np.abs(error), 99.5) if error.size else 1
     axis.set_ylim(-limit, limit)
     axis.legend(loc="upper center", ncols=2, markerscale=2)
     axis.set_title("error that remains")

@@ -1,4 +1,4 @@
-"""A resident ngspice that pulses and reads memristors by themselves. Runs in a worker process."""
+"""A resident ngspice that pulses and reads one memristor after another. Runs in a worker process."""
 
 import os
 from dataclasses import dataclass
@@ -16,23 +16,25 @@ _CAPACITANCE, _FROZEN = 1e-6, 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Pulses:
-    """One pulse for each cell of a deck, and a read after the longest.
+class Pulse:
+    """A pulse for a cell, and the read after it.
 
     Attributes:
-        volts: Amplitudes, volt, (cells,); 0 for none.
-        widths: Lengths at half height, second, (cells,).
-        edges: Rise and fall times, second, (cells,).
-        rates: Factors on the speed of the state, (cells,).
+        state: State before it, 0..1.
+        volts: Amplitude, volt; 0 for a read alone.
+        width: Length at half height, second.
+        edge: Rise and fall time, second.
+        rate: Factor on the speed of the state.
         v_read: Voltage of the read, volt.
         read_edge: Rise time of the read, second.
         read_time: Length of the read, second.
     """
 
-    volts: Array
-    widths: Array
-    edges: Array
-    rates: Array
+    state: float
+    volts: float
+    width: float
+    edge: float
+    rate: float
     v_read: float
     read_edge: float
     read_time: float
@@ -44,66 +46,51 @@ class CellWorker:
     def __init__(self) -> None:
         self._ngspice = load_ngspice()
         check_version(self._ngspice)
-        self._paths: list[str] = []
+        self._path = ""
 
-    def load(self, folder: str, names: list[str]) -> None:
-        """Load decks: their names in a folder."""
+    def load(self, folder: str, name: str) -> None:
+        """Load a deck: its name in a folder."""
         os.chdir(folder)
-        for name in names:
-            self._paths.append(str(Path(folder, name)))
-            self._ngspice.load(name, self._paths[-1])
+        self._path = str(Path(folder, name))
+        self._ngspice.load(name, self._path)
 
-    def pulse(self, number: int, pulses: Pulses) -> tuple[Array, Array, Array]:
-        """Pulse and read the cells of a deck.
+    def pulse(self, pulses: list[Pulse]) -> list[tuple[float, float, float]]:
+        """Pulse and read cells, all with the one memristor of the deck.
 
         Returns:
-            States after, 0..1, conductances, siemens, and energies, joule, each (cells,).
+            For each the state after, 0..1, the conductance, siemens, and the pulse's energy, joule.
         """
-        path = self._paths[number]
-        self._ngspice.select(number, path)
-        begin = self._write(pulses, path)
-        stop = begin + pulses.read_edge + pulses.read_time
-        longest = max(begin, pulses.read_time)
-        self._ngspice.run(f"tran {longest / 100:.9g} {stop:.17g} 0 {longest / 50:.9g}", path)
-        time = self._ngspice.vector("time", path)
-        cells = [self._measure(cell, time, begin, path) for cell in range(len(pulses.volts))]
-        self._ngspice.run("destroy", path)
-        states, conductances, energies = np.array(cells).T
-        return states, conductances, energies
+        return [self._run(pulse) for pulse in pulses]
 
-    def trace(self, number: int) -> dict[str, Array]:
-        """Run a deck as it is; return `time` and every saved vector, each (points,)."""
-        path = self._paths[number]
-        self._ngspice.select(number, path)
-        self._ngspice.run("run", path)
-        signals = {name: self._ngspice.vector(name, path) for name in self._ngspice.saved()}
-        self._ngspice.run("destroy", path)
+    def trace(self) -> dict[str, Array]:
+        """Run the deck as it is; return `time` and every saved vector, each (points,)."""
+        self._ngspice.run("run", self._path)
+        signals = {name: self._ngspice.vector(name, self._path) for name in self._ngspice.saved()}
+        self._ngspice.run("destroy", self._path)
         return signals
 
-    def _write(self, pulses: Pulses, path: str) -> float:
-        """Set every source; return when the read begins, second."""
-        begin = 0.0
-        for cell, (volts, width, edge, rate) in enumerate(
-            zip(pulses.volts, pulses.widths, pulses.edges, pulses.rates, strict=True)
-        ):
-            self._set_pulse(f"vp_{cell}", volts, 0.0, edge, width - edge, path)
-            capacitance = _CAPACITANCE / rate if rate > 0 else _FROZEN
-            self._ngspice.run(f"alter c.xm_{cell}.c_moved = {capacitance:.17g}", path)
-            begin = max(begin, (width + edge) * (volts != 0))
-        begin += pulses.read_edge
-        self._set_pulse("vread", pulses.v_read, begin, pulses.read_edge, 2 * pulses.read_time, path)
-        return begin
+    def _run(self, pulse: Pulse) -> tuple[float, float, float]:
+        """Run the pulse and then the read: steps that suit the one would not suit the other."""
+        capacitance = _CAPACITANCE / pulse.rate if pulse.rate > 0 else _FROZEN
+        self._ngspice.run(f"alter c.xm.c_moved = {capacitance:.17g}", self._path)
+        state, energy = pulse.state, 0.0
+        if pulse.volts:
+            self._set_sources(pulse.volts, 0.0, pulse.edge, pulse.width)
+            time, states, volts, amps = self._measure(pulse.state, pulse.width + pulse.edge)
+            state, energy = pulse.state + float(states[-1] - states[0]), float(-np.trapezoid(volts * amps, time))
+        self._set_sources(0.0, pulse.v_read, pulse.read_edge, 2 * pulse.read_time)
+        _, _, volts, amps = self._measure(state, pulse.read_time)
+        return state, float(-amps[-1] / volts[-1]), energy
 
-    def _set_pulse(self, source: str, volts: float, start: float, edge: float, flat: float, path: str) -> None:
-        values = f"0 {volts:.17g} {start:.17g} {edge:.17g} {edge:.17g} {flat:.17g}"
-        self._ngspice.run(f"alter @{source}[pulse] = [ {values} ]", path)
+    def _set_sources(self, pulse: float, read: float, edge: float, width: float) -> None:
+        for source, volts in (("vpulse", pulse), ("vread", read)):
+            values = f"0 {volts:.17g} 0 {edge:.17g} {edge:.17g} {width - edge:.17g}"
+            self._ngspice.run(f"alter @{source}[pulse] = [ {values} ]", self._path)
 
-    def _measure(self, cell: int, time: Array, begin: float, path: str) -> tuple[float, float, float]:
-        """Return a cell's state, conductance and pulse energy; the next pulse starts from that state."""
-        state, volts = (self._ngspice.vector(f"{node}{cell}", path) for node in ("x", "d"))
-        amps = -self._ngspice.vector(f"vp_{cell}#branch", path)
-        if state[-1] != state[0]:
-            self._ngspice.run(f"alter i.xm_{cell}.i_start = {state[-1]:.17g}", path)
-        pulsed = time <= begin
-        energy = np.trapezoid(volts[pulsed] * amps[pulsed], time[pulsed])
-        return float(state[-1]), float(amps[-1] / volts[-1]), float(energy)
+    def _measure(self, state: float, stop: float) -> tuple[Array, ...]:
+        """Run from a state; return time, states, terminal voltages and source currents, each (points,)."""
+        self._ngspice.run(f"alter i.xm.i_start = {state:.17g}", self._path)
+        self._ngspice.run(f"tran {stop / 100:.9g} {stop:.17g} 0 {stop / 50:.9g}", self._path)
+        vectors = tuple(self._ngspice.vector(name, self._path) for name in ("time", "x", "drive", "vpulse#branch"))
+        self._ngspice.run("destroy", self._path)
+        return vectors

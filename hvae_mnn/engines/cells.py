@@ -2,16 +2,15 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.compiler.cell_decks import format_cell_deck, pulse_edge
-from hvae_mnn.engines.cell_worker import Pulses
+from hvae_mnn.engines.cell_worker import Pulse
 from hvae_mnn.engines.pool import WorkerPool
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.resources import netlists_folder
@@ -22,54 +21,61 @@ _FACTORY = "hvae_mnn.engines.cell_worker:CellWorker"
 
 
 class SpiceCells:
-    """A CellBank (`hvae_mnn.physics.programming`) in ngspice, some cells a deck."""
+    """A CellBank (`hvae_mnn.physics.programming`) in ngspice.
 
-    def __init__(
-        self, folder: Path, states: Array, config: HardwareConfig, workers: int | None = None, cells_per_deck: int = 16
-    ) -> None:
-        """Write the decks, start the workers and load them.
+    All cells take their turns in one deck of one memristor, from their own states and with their own
+    speeds: a deck of many cells takes longer for each of them, since every cell then follows the time
+    points of all pulses.
+    """
+
+    def __init__(self, folder: Path, states: Array, config: HardwareConfig, workers: int | None = None) -> None:
+        """Write the deck, start the workers and load it.
 
         Args:
             folder: Where `decks/` and `lib/` shall be.
             states: States at the start, 0..1, (cells,).
             config: The hardware, with an AIST memristor and `programming`.
             workers: ngspice processes; one a core if None.
-            cells_per_deck: Cells in each deck.
 
         Raises:
-            EngineError: ngspice is missing, too old, or refuses a deck.
+            EngineError: ngspice is missing, too old, or refuses the deck.
         """
-        self._config, self._count = config, len(states)
-        self._decks = [slice(i, min(i + cells_per_deck, self._count)) for i in range(0, self._count, cells_per_deck)]
-        decks = {
-            f"cells_{i}": format_cell_deck(states[part], f"cells {part.start} to {part.stop - 1}", config)
-            for i, part in enumerate(self._decks)
-        }
-        self._conductances: Array | None = None
+        self._config = config
         self.states = np.array(states, dtype=np.float64)
-        self._pool = _load_decks(folder, decks, min(workers or os.cpu_count() or 1, len(decks)))
+        self._conductances: Array | None = None
+        _write_decks(folder, {"cell": format_cell_deck(config)})
+        self._pool = WorkerPool(_FACTORY, max(1, min(workers or os.cpu_count() or 1, len(states))))
+        try:
+            self._pool.call("load", [(str((folder / "decks").resolve()), "cell.cir")] * self._pool.size)
+        except BaseException:
+            self.close()
+            raise
 
     def read(self) -> Array:
-        """Return what the latest read measured: conductances, siemens, (cells,).
+        """Return what the latest reads measured: conductances, siemens, (cells,).
 
         Raises:
             EngineError: ngspice failed.
         """
         if self._conductances is None:
-            self._conductances = np.empty(self._count)
-            idle = np.zeros(self._count)
-            self._run(range(len(self._decks)), idle, idle + 1e-9, idle + 1)
+            self._conductances = np.empty_like(self.states)
+            idle = np.zeros_like(self.states)
+            self._run(np.arange(len(idle)), idle, idle, idle)
         return self._conductances.copy()
 
     def pulse(self, volts: Array, widths: Array, rates: Array) -> Array:
         """Give each cell a pulse and read it; return the pulses' energies, joule, (cells,).
 
+        Args:
+            volts: Amplitudes, volt, (cells,); 0 leaves a cell alone.
+            widths: Lengths, second, (cells,).
+            rates: Factors on the speed of each cell's state, (cells,).
+
         Raises:
             EngineError: ngspice failed.
         """
         self.read()
-        busy = [i for i, part in enumerate(self._decks) if np.any(volts[part] != 0)]
-        return self._run(busy, volts, widths, rates)
+        return self._run(np.flatnonzero(volts), volts, widths, rates)
 
     def close(self) -> None:
         """End the workers."""
@@ -83,30 +89,37 @@ class SpiceCells:
     ) -> None:
         self.close()
 
-    def _run(self, decks: "range | list[int]", volts: Array, widths: Array, rates: Array) -> Array:
-        """Run some decks, one a worker at a time."""
+    def _run(self, cells: NDArray[np.int64], volts: Array, widths: Array, rates: Array) -> Array:
+        """Run some cells, dealt out over the workers."""
         assert self._conductances is not None
-        energy = np.zeros(self._count)
-        for together in _deal(decks, self._pool.size):
-            calls: list[tuple[int, Pulses] | None] = [None] * self._pool.size
-            for worker, deck in together.items():
-                calls[worker] = (deck // self._pool.size, self._pulses(self._decks[deck], volts, widths, rates))
-            answers = self._pool.call("pulse", calls)
-            for worker, deck in together.items():
-                part = self._decks[deck]
-                self.states[part], self._conductances[part], energy[part] = answers[worker]
-        return np.where(volts != 0, energy, 0.0)
+        energy = np.zeros_like(self.states)
+        dealt = [cells[worker :: self._pool.size] for worker in range(self._pool.size)]
+        calls = [(self._pulses(part, volts, widths, rates),) if part.size else None for part in dealt]
+        for part, answers in zip(dealt, self._pool.call("pulse", calls), strict=True):
+            if part.size:
+                self.states[part], self._conductances[part], energy[part] = np.array(answers).T
+        return energy
 
-    def _pulses(self, part: slice, volts: Array, widths: Array, rates: Array) -> Pulses:
-        read_time = self._config.write_pulses().read_time
-        given = np.where(volts[part] != 0, widths[part], read_time)
-        edges = np.array([pulse_edge(width, self._config) for width in given.tolist()])
+    def _pulses(self, cells: Iterable[int], volts: Array, widths: Array, rates: Array) -> list[Pulse]:
+        read_time, v_read = self._config.write_pulses().read_time, self._config.drive.v_read
         read_edge = pulse_edge(read_time, self._config)
-        return Pulses(volts[part], given, edges, rates[part], self._config.drive.v_read, read_edge, read_time)
+        return [
+            Pulse(
+                state=float(self.states[cell]),
+                volts=float(volts[cell]),
+                width=float(widths[cell]) or read_time,
+                edge=pulse_edge(float(widths[cell]) or read_time, self._config),
+                rate=float(rates[cell]),
+                v_read=v_read,
+                read_edge=read_edge,
+                read_time=read_time,
+            )
+            for cell in cells
+        ]
 
 
 def trace_decks(folder: Path, decks: Mapping[str, str]) -> dict[str, dict[str, Array]]:
-    """Run decks of single cells as they are.
+    """Run decks as they are.
 
     Args:
         folder: Where `decks/` and `lib/` shall be.
@@ -118,36 +131,21 @@ def trace_decks(folder: Path, decks: Mapping[str, str]) -> dict[str, dict[str, A
     Raises:
         EngineError: ngspice failed.
     """
-    pool = _load_decks(folder, decks, 1)
+    _write_decks(folder, decks)
+    pool = WorkerPool(_FACTORY, 1)
+    traces: dict[str, dict[str, Array]] = {}
     try:
-        return {name: pool.call("trace", [(i,)])[0] for i, name in enumerate(decks)}
+        for name in decks:
+            pool.call("load", [(str((folder / "decks").resolve()), f"{name}.cir")])
+            traces[name] = pool.call("trace", [()])[0]
     finally:
         pool.close()
+    return traces
 
 
-def _load_decks(folder: Path, decks: Mapping[str, str], workers: int) -> WorkerPool:
-    """Write decks and their library, and load them in new workers, dealt out one after another."""
+def _write_decks(folder: Path, decks: Mapping[str, str]) -> None:
     for name in ("decks", "lib"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     shutil.copyfile(netlists_folder() / "memristor_dynamic.lib", folder / "lib" / "memristor_dynamic.lib")
-    names = []
     for name, text in decks.items():
-        names.append(f"{name}.cir")
-        (folder / "decks" / names[-1]).write_text(text, encoding="utf-8")
-    pool = WorkerPool(_FACTORY, workers)
-    try:
-        loads: list[tuple[Any, ...] | None] = [
-            (str((folder / "decks").resolve()), names[worker::workers]) for worker in range(workers)
-        ]
-        pool.call("load", loads)
-    except BaseException:
-        pool.close()
-        raise
-    return pool
-
-
-def _deal(decks: "range | list[int]", workers: int) -> Iterator[dict[int, int]]:
-    """Yield which deck each worker runs next; a deck is held by the worker of its number."""
-    waiting = {worker: [deck for deck in decks if deck % workers == worker] for worker in range(workers)}
-    while any(waiting.values()):
-        yield {worker: held.pop(0) for worker, held in waiting.items() if held}
+        (folder / "decks" / f"{name}.cir").write_text(text, encoding="utf-8")

@@ -57,7 +57,8 @@ def closed_form_time(g_from: ArrayLike, g_to: ArrayLike, v: ArrayLike, memristor
     speed = (m.r_off - m.r_on) * _mobility_rate(m)
     to_set = (m.i_0 * (r - r_0) - v * np.log(r / r_0)) / m.i_off
     to_reset = m.i_on * (r - r_0) * (r + r_0) / (2 * np.abs(v))
-    return np.where(v > 0, to_set, to_reset) / speed
+    times: Array = np.where(v > 0, to_set, to_reset) / speed
+    return times
 
 
 class PulseResponse:
@@ -123,7 +124,7 @@ class PulseResponse:
 
     def _way(self, x: Array) -> Array:
         """Return s, the logit of the way gone, within the tables."""
-        s = np.clip(logit(np.clip(x, 0, 1)), -self._FAR, self._FAR)
+        s: Array = np.clip(logit(np.clip(x, 0, 1)), -self._FAR, self._FAR)
         return s if self._forward else -s
 
     def _tabulate(self, leaves: bool) -> None:
@@ -137,15 +138,11 @@ class PulseResponse:
         last, last_power = self._slowness(s[-1])
         beyond = self._FAR - self._REACH
         before = first if leaves else first * beyond
-        seconds = [[0.0, before], slowness @ weights * step / 2, [last * beyond]]
-        joules = [
-            [0.0, first_power * before],
-            (slowness * power) @ weights * step / 2,
-            [last_power * last * beyond],
-        ]
+        seconds = [np.array([0.0, before]), slowness @ weights * step / 2, np.array([last * beyond])]
+        watts = [np.full(2, first_power), np.average(power, axis=1, weights=weights), np.array([last_power])]
         self._places = np.concatenate([[-self._FAR], s, [self._FAR]])
         self._seconds = np.cumsum(np.concatenate(seconds))
-        self._joules = np.cumsum(np.concatenate(joules))
+        self._joules = np.cumsum(np.concatenate(seconds) * np.concatenate(watts))
 
     def _slowness(self, s: Array) -> tuple[Array, Array]:
         """Return the time taken for a unit of s, second, and the power, watt, at places s."""

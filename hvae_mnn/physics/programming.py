@@ -24,7 +24,14 @@ REACHED, GAVE_UP, STUCK = 0, 1, 2
 
 _DEVICE, _PULSE, _READ = 2, 3, 4
 _SILENT = 8
-"""Pulses in a row, each longer than the one before, that a stuck cell does not answer."""
+"""Pulses in a row that a stuck cell does not answer: chosen. Each is twice the one before, 255 times the first in all;
+a cell at the very end of the paper's window needs some 15 times to get under way."""
+_FAR = 10
+"""How far those pulses should have moved it, in movements that reads can just tell: chosen."""
+_BOOSTS = (1 / 64, 4096.0)
+"""Bounds of a cell's boost: chosen, wider than devices of rate_d2d = 1 and either window ask for."""
+_PER_BIN, _BINS, _DEGREE = 50, 24, 3
+"""Cells in a bin of an error model at least, bins at most, highest degree: chosen."""
 
 
 class CellBank(Protocol):
@@ -143,9 +150,8 @@ def write_verify(
 ) -> Written:
     """Write targets into cells.
 
-    A pulse is as long as the closed form of eq. 9 says from the measured conductance to the
-    target, times a factor for each cell that doubles where a pulse did less than half of what
-    it should have, and halves where it went past the target.
+    Every round reads all cells and gives each that is not done one pulse of `programming.v_set` or
+    `v_reset`, whichever leads to its target.
 
     Args:
         cells: The cells, in any state.
@@ -166,74 +172,83 @@ def write_verify(
         measured = cells.read() + programming.verify_noise * span * draws.noise(round_)
         if keep_history:
             history.append(measured)
+        if round_ > 0:
+            controller.learn(measured)
         controller.verify(measured)
         if round_ == programming.max_pulses or not controller.active.size:
             break
-        energy += cells.pulse(*controller.next_pulses(), draws.rates(round_))
+        energy += cells.pulse(*controller.next_pulses(measured), draws.rates(round_))
     status = controller.status.copy()
     status[controller.active] = GAVE_UP
     return Written(g_target, cells.read(), controller.pulses, energy, status, tuple(history))
 
 
 class _Controller:
-    """Decides on the pulses of every cell that is not done; arrays follow `active`."""
+    """Decides on the pulses of every cell that is not done, by its reads alone.
+
+    A pulse is as long as the closed form of eq. 9 says, which knows neither the window nor the speed
+    of this device, times a boost. Each answer corrects the boost by the root of what was asked over
+    what came: no more than that, because pulses differ from one to the next, and twice at most.
+
+    A cell is stuck when a run of `_SILENT` pulses in one direction, which should have moved it far,
+    leaves it where it was as far as the reads can tell.
+    """
 
     def __init__(self, g_target: Array, span: float, memristor: AistMemristor, programming: Programming) -> None:
         count = len(g_target)
-        self._target, self._span, self._memristor, self._programming = g_target, span, memristor, programming
+        self._target, self._memristor, self._programming = g_target, memristor, programming
+        self._tolerance = programming.tolerance * span
+        self._unsure = (4 * np.sqrt(2) * programming.verify_noise + 0.01 * programming.tolerance) * span
         self.active = np.arange(count)
         self.pulses = np.zeros(count, dtype=np.int64)
         self.status = np.zeros(count, dtype=np.int8)
-        self._boost, self._silent = np.ones(count), np.zeros(count, dtype=np.int64)
-        self._measured, self._asked = np.zeros(count), np.zeros(count)
+        self._boost, self._run = np.ones(count), np.zeros(count, dtype=np.int64)
+        self._before, self._asked, self._anchor, self._due = (np.zeros(count) for _ in range(4))
+
+    def learn(self, measured: Array) -> None:
+        """Take in how cells answered their last pulses: speeds, and runs without an answer."""
+        cells = self.active
+        now, asked = measured[cells], self._asked[cells]
+        answer = np.clip((now - self._before[cells]) / asked, 1 / 4, 16)
+        self._boost[cells] = np.clip(self._boost[cells] / np.sqrt(answer), *_BOOSTS)
+        still = np.abs(now - self._anchor[cells]) <= self._unsure
+        onwards = (self._target[cells] > now) == (asked > 0)
+        self._run[cells] = np.where(still & onwards, self._run[cells] + 1, 0)
 
     def verify(self, measured: Array) -> None:
-        """Take a read of all cells: learn from the last pulses, and let go of cells that are done or stuck."""
-        now = measured[self.active]
-        error = self._target[self.active] - now
-        self._learn(now, error)
-        self._measured, self._asked = now, error
-        self.status[self.active[self._silent >= _SILENT]] = STUCK
-        within = np.abs(error) <= self._programming.tolerance * self._span
-        self.status[self.active[within]] = REACHED
-        self._keep(~within & (self._silent < _SILENT))
+        """Let go of cells that are done or stuck."""
+        cells = self.active
+        within = np.abs(self._target[cells] - measured[cells]) <= self._tolerance
+        silent = (self._run[cells] >= _SILENT) & (self._due[cells] >= _FAR * self._unsure)
+        self.status[cells[silent]] = STUCK
+        self.status[cells[within]] = REACHED
+        self.active = cells[~within & ~silent]
 
-    def next_pulses(self) -> tuple[Array, Array]:
+    def next_pulses(self, measured: Array) -> tuple[Array, Array]:
         """Return amplitudes, volt, and widths, second, of all cells; 0 V for those that are done."""
-        p, m = self._programming, self._memristor
+        cells, p, m = self.active, self._programming, self._memristor
+        target, now, boost = self._target[cells], measured[cells], self._boost[cells]
+        v = np.where(target > now, p.v_set, p.v_reset)
+        start = np.clip(now, 1 / m.r_off, 1 / m.r_on)  # noise may lead outside
+        wanted = boost * np.maximum(closed_form_time(start, target, v, m), p.width_min)
+        longest = np.floor(p.width_max / p.width_min * (1 + 1e-12))
+        given = p.width_min * np.clip(np.round(wanted / p.width_min), 1, longest)
+        self._before[cells], self._asked[cells] = now, (target - now) * given / wanted
+        first, due = self._run[cells] == 0, np.abs(self._asked[cells]) * boost
+        self._anchor[cells] = np.where(first, now, self._anchor[cells])
+        self._due[cells] = np.where(first, due, self._due[cells] + due)
         volts, widths = np.zeros(len(self._target)), np.zeros(len(self._target))
-        v = np.where(self._asked > 0, p.v_set, p.v_reset)
-        start = np.clip(self._measured, 1 / m.r_off, 1 / m.r_on)
-        time = self._boost * closed_form_time(start, self._target[self.active], v, m)
-        ticks = np.round(np.clip(time, p.width_min, p.width_max) / p.width_min)
-        volts[self.active], widths[self.active] = v, ticks * p.width_min
-        self.pulses[self.active] += 1
+        volts[cells], widths[cells] = v, given
+        self.pulses[cells] += 1
         return volts, widths
-
-    def _learn(self, now: Array, error: Array) -> None:
-        """Lengthen the pulses of cells that lag behind, shorten those of cells that went too far."""
-        first = self.pulses[self.active] == 0
-        moved = now - self._measured
-        past = error * self._asked < 0
-        lags = ~past & (moved * np.sign(self._asked) < 0.5 * np.abs(self._asked))
-        factor = np.where(first, 1.0, np.where(past, 0.5, np.where(lags, 2.0, 1.0)))
-        self._boost = np.clip(self._boost * factor, 1 / 16, 2.0**12)
-        noise = 4 * np.sqrt(2) * self._programming.verify_noise + 0.01 * self._programming.tolerance
-        still = ~first & (np.abs(moved) <= noise * self._span)
-        self._silent = np.where(still, self._silent + 1, 0)
-
-    def _keep(self, keep: NDArray[np.bool_]) -> None:
-        self.active = self.active[keep]
-        self._boost, self._silent = self._boost[keep], self._silent[keep]
-        self._measured, self._asked = self._measured[keep], self._asked[keep]
 
 
 def fit_error_model(g_target: Array, g: Array, source: str, g_low: float, g_high: float) -> ErrorModel:
     """Fit mean and standard deviation of g - g_target as functions of the target.
 
     Cells are put into bins of equal count; polynomials of G / g_high go through the bins' means and
-    standard deviations, of the highest degree up to 3 that the bins support and that leaves the
-    standard deviation positive over the range.
+    standard deviations, of a degree up to 3 that the number of bins supports and that keeps them
+    near the bins' values over the whole range, and the standard deviation from going below 0.
 
     Args:
         g_target: Targets, siemens, (cells,).
@@ -241,28 +256,47 @@ def fit_error_model(g_target: Array, g: Array, source: str, g_low: float, g_high
         source: What the numbers come from.
         g_low: Lowest conductance that the model shall cover, siemens.
         g_high: Highest conductance that the model shall cover, siemens.
+
+    Returns:
+        The model, for one time; without cells, no error.
     """
     order = np.argsort(g_target, kind="stable")
-    bins = np.array_split(order, int(np.clip(len(order) // 50, 1, 16)))
-    error = g - g_target
-    place = np.array([g_target[part].mean() if part.size else g_high for part in bins]) / g_high
-    mean = np.array([error[part].mean() if part.size else 0.0 for part in bins])
-    sigma = np.array([error[part].std() if part.size else 0.0 for part in bins])
-    everywhere = np.linspace(g_low / g_high, 1, 200)
-    highest = min(3, len(np.unique(place)) - 1)
-    polynomials = {d: np.polynomial.Polynomial.fit(place, sigma, d).convert() for d in range(highest, -1, -1)}
-    spread = next((each for each in polynomials.values() if each(everywhere).min() > 0), polynomials[0])
-    shift = np.polynomial.Polynomial.fit(place, mean, min(highest, spread.degree())).convert()
+    parts = np.array_split(order, int(np.clip(len(order) // _PER_BIN, 1, _BINS))) if len(order) else []
+    errors = [_without_outliers(g[part] - g_target[part]) for part in parts]
+    places = np.array([g_target[part].mean() for part in parts]) / g_high
+    span = np.linspace(g_low / g_high, 1, 201)
+    shift = _fit_polynomial(places, np.array([error.mean() for error in errors]), span)
+    spread = _fit_polynomial(places, np.array([error.std(ddof=min(1, error.size - 1)) for error in errors]), span, 0.0)
     return ErrorModel(
         source=source,
         g_low=g_low,
         g_high=g_high,
         g_reference=g_high,
         seconds=(1.0,),
-        mean=(_coefficients(shift),),
-        sigma=(_coefficients(spread),),
+        mean=(shift,),
+        sigma=(spread,),
     )
 
 
-def _coefficients(polynomial: np.polynomial.Polynomial) -> tuple[float, ...]:
-    return tuple(float(f"{value:.6g}") for value in polynomial.coef)
+def _without_outliers(error: Array) -> Array:
+    """Return errors with those beyond 5 deviations, by the median, put there: a few given up do not stand for all."""
+    centre = np.median(error)
+    limit = 5 * 1.4826 * np.median(np.abs(error - centre))
+    return np.clip(error, centre - limit, centre + limit) if limit > 0 else error
+
+
+def _fit_polynomial(places: Array, values: Array, span: Array, lowest: float = -np.inf) -> tuple[float, ...]:
+    """Return coefficients from the constant upwards of a polynomial through values at places.
+
+    Over `span` it stays above `lowest` and no further outside the values than twice what they are apart.
+    """
+    if not values.size:
+        return (0.0,)
+    slack = 2 * np.ptp(values)
+    highest = min(_DEGREE, values.size // 2, np.unique(places).size - 1)
+    for degree in range(highest, 0, -1):
+        fit = np.polynomial.Polynomial.fit(places, values, degree).convert()
+        found = fit(span)
+        if max(values.min() - slack, lowest) <= found.min() and found.max() <= values.max() + slack:
+            return tuple(float(f"{value:.6g}") for value in fit.coef)
+    return (float(f"{values.mean():.6g}"),)
