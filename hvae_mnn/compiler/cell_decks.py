@@ -44,8 +44,8 @@ def format_hysteresis_deck(memristor: AistMemristor, state: float, amplitude: fl
 
 
 def emit_cell_options() -> Iterator[str]:
-    """Yield tolerances that follow a state to some 1e-6; the state's charge is 1 uC."""
-    yield ".options reltol=1e-8 trtol=1 chgtol=1e-8 abstol=1e-15 vntol=1e-12 gmin=1e-15"
+    """Yield tolerances that follow a state to some 1e-6."""
+    yield ".options reltol=1e-8 trtol=1 abstol=1e-18 vntol=1e-12 gmin=1e-15"
 
 
 def pulse_edge(width: float, config: HardwareConfig) -> float:

@@ -11,7 +11,7 @@ from hvae_mnn.engines.ngspice import check_version, load_ngspice
 
 Array = NDArray[np.float64]
 
-_CAPACITANCE, _FROZEN = 1e-6, 1e9
+_CAPACITANCE, _FROZEN = 1.0, 1e15
 """Capacitance that holds a state and that of a cell without any answer to pulses, farad; it divides the speed."""
 
 
