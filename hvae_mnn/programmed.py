@@ -31,6 +31,17 @@ Array = NDArray[np.float64]
 
 PROGRAMMED_FILE = "programming.json"
 _PARTS = (PROGRAMMED_FILE, "cells.npz", "sample.csv", "history.npz", "error_model.toml", "decks", "lib")
+_DAMAGE = (
+    OSError,
+    EOFError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _CELL_PARTS = ("g_target", "g", "pulses", "energy", "status")
 
 
@@ -158,7 +169,7 @@ def load_programmed(folder: Path) -> Programmed:
             sample=_load_sample(folder) if values["spice"] else None,
             error_model=ErrorModel.model_validate(values["error_model"]),
         )
-    except (OSError, EOFError, KeyError, TypeError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise ArtifactError(f"{folder}: damaged ({error}); program the build again") from None
 
 
@@ -205,7 +216,10 @@ def _save_sample(sample: Sample, folder: Path) -> None:
 
 def _load_sample(folder: Path) -> Sample:
     with (folder / "sample.csv").open(newline="", encoding="utf-8") as table:
-        rows = list(csv.DictReader(table))
+        reader = csv.DictReader(table)
+        rows = list(reader)
+    if tuple(reader.fieldnames or ()) != _COLUMNS or not rows:
+        raise ValueError("sample.csv has other columns, or no rows")
     with (folder / "history.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         history = {side: tuple(arrays[side]) for side in ("spice", "numpy")}
     column = {name: [row[name] for row in rows] for name in _COLUMNS}

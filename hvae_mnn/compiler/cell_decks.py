@@ -49,7 +49,7 @@ def emit_cell_options() -> Iterator[str]:
 
 
 def pulse_edge(width: float, config: HardwareConfig) -> float:
-    """Return the rise and fall time of a pulse, second: the hardware's, or 1e-5 of a short pulse, so that it is rectangular."""
+    """Return the rise and fall time of a pulse, second: the hardware's, but no more than 1e-5 of its width."""
     return min(config.timing.edge, 1e-5 * width)
 
 

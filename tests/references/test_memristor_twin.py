@@ -145,17 +145,33 @@ def test_a_pulse_in_another_device():
             np.testing.assert_allclose(found, integrate(x, v, times, OTHER)[0], rtol=0, atol=2e-6)
 
 
-def test_leaving_the_very_ends_takes_its_logarithmic_time():
-    """Without a floor x' = 4p c x near x = 0: from 1e-12 to 1e-3 takes ln(1e9)/(4p c); c = K i_off/(i - i_0).
+@pytest.mark.parametrize("x", [1e-12, 1e-100, 1e-290])
+def test_leaving_the_very_ends_takes_its_logarithmic_time(x):
+    """Without a floor x' = 4p c x near x = 0: from x to 1e-6 takes ln(1e-6/x)/(4p c).
 
-    c itself changes by 0.2 % over that way (R falls by as much), so the exponent does too.
+    c = K i_off/(i - i_0) with i - i_0 = 1 uA, larger by 1e-4 for the smoothed pole.
     """
     d = SET_A | {"window_floor": 0.0}
-    i = 0.2 / 100e3
-    c = reference_rate(0.5, 0.2, d) * (0.2 / resistance(0.5, d) - 1e-6) / (i - 1e-6)
-    time = math.log(1e9) / (40 * c)
-    found = PulseResponse(0.2, AistMemristor(**d)).move(np.array([1e-12]), np.array([time]))
-    assert math.log(found[0] / 1e-12) == pytest.approx(math.log(1e9), rel=2e-3)
+    c = d["mobility"] * d["r_on"] / d["thickness"] ** 2 * d["i_off"] / (1e-6 * (1 + 1e-4))
+    way = math.log(1e-6 / x)
+    start, time = np.array([x]), np.array([way / (40 * c)])
+    response = PulseResponse(0.2, AistMemristor(**d))
+    found = response.move(start, time)
+    assert math.log(found[0] / x) == pytest.approx(way, abs=1e-3)
+    assert response.energy(start, found, time)[0] == pytest.approx(0.04 / 100e3 * time[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=WINDOW_NAMES)
+def test_a_reset_without_end_approaches_its_end_exponentially(window):
+    """x' = -c n x near x = 0, c = K |v|/(r_off i_on), n = 4p or, direction-aware, 2p."""
+    d = SET_A | window
+    c = d["mobility"] * d["r_on"] / d["thickness"] ** 2 * 0.5 / 100e3
+    n = 20 if d["window"] == "directional" else 40
+    start, time = np.array([1e-5]), np.array([200 / (n * c)])
+    response = PulseResponse(-0.5, AistMemristor(**d))
+    found = response.move(start, time)
+    assert math.log(found[0] / 1e-5) == pytest.approx(-200, abs=1e-3)
+    assert response.energy(start, found, time)[0] == pytest.approx(0.25 / 100e3 * time[0], rel=1e-4)
 
 
 # volt and second; SET and RESET in turn, some run into an end
