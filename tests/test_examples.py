@@ -51,3 +51,13 @@ def test_compile_and_simulate_with_ngspice(tmp_path):
     assert run.engine.name == "spice"
     assert list(run.waveforms) == ["encoder1.f.r0c0"]
     assert all(0 < layer.rms_error < 0.02 for layer in run.layers)
+
+
+def test_program_your_device(tmp_path, capsys):
+    figure = load_example("03_program_your_device").main(tmp_path)
+    assert figure.read_bytes()[:4] == PNG
+    rows = re.findall(r"^(fine|coarse) +([\d.]+) +([\d.]+)% +(\d+)%$", capsys.readouterr().out, re.MULTILINE)
+    assert [row[0] for row in rows] == ["fine", "coarse"]
+    fine, coarse = (float(row[2]) for row in rows)
+    assert fine < 0.5 < coarse < 5
+    assert int(rows[0][3]) >= int(rows[1][3])

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from hvae_mnn.engines import cells
+from hvae_mnn.engines.cell_worker import Pulse
 from hvae_mnn.engines.cells import SpiceCells, trace_decks
 from hvae_mnn.errors import EngineError
 from hvae_mnn.hardware_files import load_hardware
@@ -75,6 +76,28 @@ def test_no_more_workers_than_cells(tmp_path: Path) -> None:
     with SpiceCells(tmp_path, np.full(2, 0.5), load_hardware("default"), workers=8):
         assert len(children()) - before == 2
     assert len(children()) == before
+
+
+def test_only_cells_that_get_a_pulse_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: list[float] = []
+    call = cells.WorkerPool.call
+
+    def counting(pool: cells.WorkerPool, method: str, arguments: list[tuple[list[Pulse]] | None]) -> list[object]:
+        if method == "pulse":
+            run.extend(pulse.volts for given in arguments if given is not None for pulse in given[0])
+        return call(pool, method, arguments)
+
+    monkeypatch.setattr(cells.WorkerPool, "call", counting)
+    with SpiceCells(tmp_path, np.full(5, 0.5), load_hardware("default"), workers=2) as bank:
+        bank.read()
+        assert run == [0.0] * 5
+        bank.read()
+        run.clear()
+        bank.pulse(np.array([0, 0.2, 0, 0, -0.5]), np.full(5, 1e-6), np.ones(5))
+        assert sorted(run) == [-0.5, 0.2]
+        bank.pulse(np.zeros(5), np.full(5, 1e-6), np.ones(5))
+        bank.read()
+        assert len(run) == 2
 
 
 def test_a_folder_with_spaces_and_other_letters(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""A device of your own: how well can it be written, and what does the remaining error do to sentences?
+
+    python examples/03_program_your_device.py [FOLDER]
+
+The device is the AIST memristor with write pulses that are hard to repeat, in two qualities of the pulse
+source. Write-verify says what error each leaves; the compiler takes that as an error model, and the nodal
+engine reads sentences of the grammar with it.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from hvae_mnn.build import save_build
+from hvae_mnn.compiler.pipeline import compile_model
+from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.model.checkpoint import Checkpoint
+from hvae_mnn.plot import plot_programmed, save_figure
+from hvae_mnn.program import program_build
+from hvae_mnn.shipped import open_model
+from hvae_mnn.simulate import simulate_sentence
+
+DEVICE = """
+extends = "default"
+
+[programming]
+rate_c2c = 0.4                    # pulses differ from one to the next by half
+tolerance = {tolerance}
+width_min = "{width_min}"
+"""
+SOURCES = {"fine": ("100 ns", 0.005), "coarse": ("20 us", 0.05)}
+SENTENCES = ("this child carries his clock", "yesterday some brave lawyers work near the school")
+
+
+def main(folder: Path | None = None) -> Path:
+    """Program with both pulse sources, print error and agreement; return the coarse one's figure."""
+    folder = folder or Path(tempfile.mkdtemp(prefix="hvae-mnn-"))
+    checkpoint = open_model("grammar")
+    print("pulses   mean pulses  error left (rms of range)  words that stay the same")
+    for name, (width_min, tolerance) in SOURCES.items():
+        device = folder / f"{name}.toml"
+        device.write_text(DEVICE.format(width_min=width_min, tolerance=tolerance))
+        build = save_build(compile_model(checkpoint, load_hardware(str(device)), name), folder / f"build_{name}")
+        programmed = program_build(build, folder / f"programming_{name}", cells_per_tile=0)
+        found = programmed.to_json()["numpy"]
+        agreement = read_with_error(checkpoint, device, folder / f"programming_{name}" / "error_model.toml")
+        print(f"{name:<8} {found['mean_pulses']:>11.2f}  {found['rms_error']:>25.2%}  {agreement:>24.0%}")
+    figure = folder / "programming_coarse.png"
+    save_figure(plot_programmed(programmed), figure)
+    print(figure)
+    return figure
+
+
+def read_with_error(checkpoint: Checkpoint, device: Path, error_model: Path) -> float:
+    """Return the mean agreement of hardware and software over the sentences."""
+    hardware = load_hardware(str(device), [f"device.error_model={error_model}"])
+    build = compile_model(checkpoint, hardware, device.stem)
+    runs = [simulate_sentence(build, sentence, backend="nodal", seed=0) for sentence in SENTENCES]
+    return sum(run.agreement for run in runs) / len(runs)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
