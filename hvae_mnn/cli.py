@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hvae_mnn import __version__
-from hvae_mnn.errors import UserError
+from hvae_mnn.command import Group
 from hvae_mnn.terminal import (
     print_device,
     print_programmed,
@@ -27,46 +27,13 @@ if TYPE_CHECKING:
 # those commands alone that read a model.
 
 
-class Command(click.Command):
-    """A command whose `UserError`s, and Ctrl-C, become one line on stderr and exit code 1."""
-
-    def __init__(self, *arguments: Any, interrupted: str = "nothing was written", **options: Any) -> None:
-        """Take what is said of the results after Ctrl-C, and click's own arguments."""
-        super().__init__(*arguments, **options)
-        self.interrupted = interrupted
-
-    def invoke(self, context: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(context)
-        except UserError as error:
-            click.echo(f"Error: {error}", err=True)
-        except KeyboardInterrupt:
-            click.echo(f"Interrupted: {self.interrupted}", err=True)
-        context.exit(1)
-
-    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the example as it is typed, without wrapping."""
-        if self.epilog:
-            formatter.write_paragraph()
-            formatter.write_text("Example:")
-            for line in self.epilog.strip().splitlines():
-                formatter.write(f"  {line.strip()}\n")
-
-
-class Group(click.Group):
-    """A group of `Command`s."""
-
-    command_class = Command
-
-
 _FOLDER = click.Path(path_type=Path)
 _hardware = click.option(
     "--hardware",
     default="default",
     show_default=True,
     metavar="PRESET|FILE",
-    help="Hardware preset (default, ideal) or TOML file.",
+    help="Hardware preset (default, ideal, aist, ...) or TOML file.",
 )
 _set = click.option(
     "--set",

@@ -48,7 +48,7 @@ def program_build(
         seed: Seed of the devices, of every pulse and read, and of the sample; the Build's
             `device.seed` if None.
         workers: ngspice processes; one a core if None.
-        progress: Called with a stage, the pulses given and None.
+        progress: Called with a stage, the cells that are done and all cells.
 
     Raises:
         HardwareError: The memristor has no dynamics, or `programming` is missing or wrong.
@@ -151,16 +151,15 @@ def _fit_error(config: HardwareConfig, hardware_name: str) -> ErrorModel:
 
 
 class _Counted:
-    """A CellBank that reports each round of pulses."""
+    """A CellBank that reports how many cells need no more pulses."""
 
     def __init__(self, bank: CellBank, stage: str, report: Progress) -> None:
-        self._bank, self._stage, self._report, self._rounds = bank, stage, report, 0
+        self._bank, self._stage, self._report = bank, stage, report
 
     def read(self) -> Array:
         return self._bank.read()
 
     def pulse(self, volts: Array, widths: Array, rates: Array) -> Array:
         energy = self._bank.pulse(volts, widths, rates)
-        self._rounds += 1
-        self._report(f"{self._stage}, {np.count_nonzero(volts)} cells left", self._rounds, None)
+        self._report(self._stage, int(np.count_nonzero(volts == 0)), len(volts))
         return energy
