@@ -100,7 +100,10 @@ class Array(_Section):
         g_max: Highest conductance used, siemens.
         weight_percentile: Percentile of |w| in a tile that maps to the ends of the
             conductance range; weights beyond it clip and are counted.
-        parasitics: Wires: `none`.
+        r_wire: Resistance of a segment of a row or bit line between two crosspoints, ohm.
+        r_driver: Resistance of the driver of each row line, ohm.
+        parasitics: How wires and drivers are in the decks: `full`, every segment; `reduced`, the
+            tile's exact port admittance; `none`; `auto`, reduced where there are any.
     """
 
     scheme: Literal["paired", "reference-column"]
@@ -110,7 +113,16 @@ class Array(_Section):
     g_min: Siemens = Positive
     g_max: Siemens = Positive
     weight_percentile: float = Field(default=100.0, gt=0, le=100)
-    parasitics: Literal["none"] = "none"
+    r_wire: Ohm = Field(default=0.0, ge=0)
+    r_driver: Ohm = Field(default=0.0, ge=0)
+    parasitics: Literal["auto", "none", "reduced", "full"] = "auto"
+
+    @property
+    def wires(self) -> Literal["none", "reduced", "full"]:
+        """How wires and drivers are in the decks, `auto` decided."""
+        if self.parasitics != "auto":
+            return self.parasitics
+        return "reduced" if self.r_wire or self.r_driver else "none"
 
 
 class Drive(_Section):

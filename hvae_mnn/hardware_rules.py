@@ -152,6 +152,20 @@ def _rule_stuck(config: HardwareConfig) -> str | None:
     return None if total <= 1 else f"stuck.p_lrs + stuck.p_hrs is {total:g}; it must not pass 1"
 
 
+def _rule_wires(config: HardwareConfig) -> str | None:
+    a = config.array
+    if a.wires == "none" and (a.r_wire or a.r_driver):
+        return (
+            f"array.parasitics is none, but array.r_wire is {show(a.r_wire, 'Ω')} and array.r_driver "
+            f"{show(a.r_driver, 'Ω')}; set it to reduced or full, or both to 0"
+        )
+    if a.wires == "full" and not a.r_wire:
+        return "array.parasitics is full, but array.r_wire is 0 Ω; set r_wire, or parasitics to reduced"
+    if a.wires == "reduced" and a.memristor == "dynamic":
+        return "array.memristor is dynamic, whose conductances move; array.parasitics must be full or none"
+    return None
+
+
 _RULES = (
     _rule_resistances,
     _rule_can_be_set,
@@ -166,4 +180,5 @@ _RULES = (
     _rule_one_error,
     _rule_error_range,
     _rule_stuck,
+    _rule_wires,
 )

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from hvae_mnn.hardware import AistMemristor, HardwareConfig
 from hvae_mnn.physics.converters import Converter
-from hvae_mnn.physics.crossbar import ENABLE_STOP, SAMPLE_START, SAMPLE_STOP
+from hvae_mnn.physics.crossbar import ENABLE_STOP, SAMPLE_START, SAMPLE_STOP, solve_array
 from hvae_mnn.physics.memristor import state_of
 from hvae_mnn.plan import BIAS, LayerPlan, Tile
 
 Array = NDArray[np.float64]
+
+_WIRES = {"full": "every segment in the deck", "reduced": "reduced to the exact admittance of the columns"}
 
 
 def format_deck(tile: Tile, layer: LayerPlan, config: HardwareConfig, inputs: Array) -> str:
@@ -59,6 +61,9 @@ def emit_header(tile: Tile, layer: LayerPlan, config: HardwareConfig) -> Iterato
     yield f"* {plan.name}: {layer.cell} layer {layer.name}, gate {plan.gate}"
     yield f"* rows: {plan.rows - bias} of the layer's {inputs} inputs and {bias} of bias"
     yield f"* columns: hidden units {plan.column_start} to {plan.column_stop - 1} of {layer.hidden}"
+    if config.array.wires != "none":
+        array = config.array
+        yield f"* wires: {array.r_wire:g} ohm a segment, drivers {array.r_driver:g} ohm, {_WIRES[array.wires]}"
     yield f"* weights: {config.array.scheme}, w = k (1/r_s - G), k = {plan.weight_per_siemens:.6g} per siemens"
     yield "* units: volt, ampere, ohm, second; on code nodes 1 V is 1 code (1 V is full scale where unquantised)"
     yield "* ports: vcode_<row> input code, v(adc<column>) output code, v(hold<column>) the same before the ADC"
@@ -92,33 +97,85 @@ def emit_drivers(tile: Tile, config: HardwareConfig, inputs: Array) -> Iterator[
 
 
 def emit_array(tile: Tile, config: HardwareConfig) -> Iterator[str]:
-    """Yield the crosspoints (and the reference column, where the scheme has one)."""
+    """Yield the crosspoints (and the reference column, where the scheme has one) with their wires."""
+    if config.array.wires == "reduced":
+        yield from _emit_ports(tile, config)
+        return
+    if config.array.wires == "full":
+        yield from _emit_wires(tile, config)
     dynamic = config.array.memristor == "dynamic"
     states = state_of(tile.g, config.memristor) if dynamic else tile.g
     for j in range(tile.plan.rows):
         if tile.plan.r_reference is not None:
-            yield f"Rs_{j} rp{j} cref {tile.plan.r_s:.17g}"
+            row, reference = _crosspoint_node(config, "p", j, tile.plan.columns), _bit_node(config, tile, j, "ref")
+            yield f"Rs_{j} {row} {reference} {tile.plan.r_s:.17g}"
         for k in range(tile.plan.columns):
+            positive, negative = (_crosspoint_node(config, line, j, k) for line in "pn")
+            nodes = positive, negative, _bit_node(config, tile, j, k)
             if dynamic:
-                yield from _dynamic_crosspoint(tile, config, j, k, float(states[j, k]))
+                yield from _dynamic_crosspoint(tile, config, j, k, float(states[j, k]), nodes)
             else:
-                yield from _static_crosspoint(tile, j, k)
+                yield from _static_crosspoint(tile, j, k, nodes)
 
 
-def _static_crosspoint(tile: Tile, j: int, k: int) -> Iterator[str]:
+def _crosspoint_node(config: HardwareConfig, line: str, j: int, k: int) -> str:
+    """Return the node of a row line, `p` or `n`, at a crosspoint."""
+    return f"{line}{j}_{k}" if config.array.wires == "full" else f"r{line}{j}"
+
+
+def _bit_node(config: HardwareConfig, tile: Tile, j: int, k: int | str) -> str:
+    """Return the node of a bit line, a column's or `ref`, at a row; below the last row it is the amplifier's."""
+    return f"b{j}_{k}" if config.array.wires == "full" and j < tile.plan.rows else f"c{k}"
+
+
+def _emit_wires(tile: Tile, config: HardwareConfig) -> Iterator[str]:
+    """Yield every segment: `Rwp_j_k` and `Rwn_j_k` lead to crosspoint k of row j, `Rwb_j_k` from it down column k."""
+    array, plan = config.array, tile.plan
+    columns: list[int | str] = [*range(plan.columns)] + ([] if plan.r_reference is None else ["ref"])
+    for j in range(plan.rows):
+        for line in "pn" if plan.r_reference is None else "p":
+            yield f"Rw{line}_{j}_0 r{line}{j} {line}{j}_0 {array.r_driver + array.r_wire:.17g}"
+            for k in range(1, len(columns)):
+                yield f"Rw{line}_{j}_{k} {line}{j}_{k - 1} {line}{j}_{k} {array.r_wire:.17g}"
+        for column in columns:
+            here, below = _bit_node(config, tile, j, column), _bit_node(config, tile, j + 1, column)
+            yield f"Rwb_{j}_{column} {here} {below} {array.r_wire:.17g}"
+
+
+def _emit_ports(tile: Tile, config: HardwareConfig) -> Iterator[str]:
+    """Yield the port admittance: `Gt_j_k` from row j into column k, `Rl_k` and `Rl_k_m` what the amplifiers see."""
+    ports = solve_array(tile, config)
+    columns = [f"c{k}" for k in range(tile.plan.columns)] + ([] if tile.plan.r_reference is None else ["cref"])
+    for j, row in enumerate(ports.transfer.tolist()):
+        for k, (column, g) in enumerate(zip(columns, row, strict=True)):
+            yield f"Gt_{j}_{k} 0 {column} rp{j} 0 {g:.17g}"
+    to_ground, between = ports.load.sum(axis=1).tolist(), (-ports.load).tolist()
+    for k, column in enumerate(columns):
+        yield f"Rl_{k} {column} 0 {1 / to_ground[k]:.17g}"
+        for m in range(k):
+            if between[k][m] > 0:
+                yield f"Rl_{k}_{m} {column} {columns[m]} {1 / between[k][m]:.17g}"
+
+
+def _static_crosspoint(tile: Tile, j: int, k: int, nodes: tuple[str, str, str]) -> Iterator[str]:
+    positive, negative, bit = nodes
     if tile.plan.r_reference is None:
-        yield f"Rs_{j}_{k} rp{j} c{k} {tile.plan.r_s:.17g}"
-        yield f"Rm_{j}_{k} rn{j} c{k} {1 / tile.g[j, k]:.17g}"
+        yield f"Rs_{j}_{k} {positive} {bit} {tile.plan.r_s:.17g}"
+        yield f"Rm_{j}_{k} {negative} {bit} {1 / tile.g[j, k]:.17g}"
     else:
-        yield f"Rm_{j}_{k} rp{j} c{k} {1 / tile.g[j, k]:.17g}"
+        yield f"Rm_{j}_{k} {positive} {bit} {1 / tile.g[j, k]:.17g}"
 
 
-def _dynamic_crosspoint(tile: Tile, config: HardwareConfig, j: int, k: int, state: float) -> Iterator[str]:
+def _dynamic_crosspoint(
+    tile: Tile, config: HardwareConfig, j: int, k: int, state: float, nodes: tuple[str, str, str]
+) -> Iterator[str]:
     device = format_memristor(config.aist("array.memristor = dynamic"), state)
+    positive, negative, bit = nodes
     if tile.plan.r_reference is None:
-        yield f"Xm_{j}_{k} rp{j} rn{j} c{k} x{j}_{k} crosspoint_dynamic r_s={tile.plan.r_s:.17g} {device}"
+        r_s = tile.plan.r_s
+        yield f"Xm_{j}_{k} {positive} {negative} {bit} x{j}_{k} crosspoint_dynamic r_s={r_s:.17g} {device}"
     else:
-        yield f"Xm_{j}_{k} rp{j} c{k} x{j}_{k} memristor_dynamic {device}"
+        yield f"Xm_{j}_{k} {positive} {bit} x{j}_{k} memristor_dynamic {device}"
 
 
 def format_memristor(m: AistMemristor, state: float) -> str:

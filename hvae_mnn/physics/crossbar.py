@@ -1,11 +1,13 @@
-"""A tile without wires, solved in closed form: rows and amplifiers to column voltages.
+"""A tile solved once for all inputs: rows to column voltages, wires and amplifiers included.
 
-One column with conductance G_tot on its bit line, current I_0 into a perfect ground, and
-an amplifier of gain A, offset V_os, feedback R_f (Kirchhoff at the bit line):
+The crossbar is a port admittance (`hvae_mnn.physics.wires`): with row drives v and amplifier inputs at u
+the current into the amplifiers is i = v T - u Y. An amplifier of gain A, offset V_os and feedback R_f puts
+out o = A (V_os - u). The reference column's output o_ref reaches every other column through R_ref.
+Kirchhoff's current law at the amplifiers' inputs, in terms of the outputs:
 
-    v = (-R_f I_0 + V_os (1 + R_f G_tot)) / (1 + (1 + R_f G_tot)/A)
+    [L/A + diag(1/R_f) + E] o = L 1 V_os - T^t v        L = Y + diag(1/R_f) + diag(1/R_ref on the columns)
 
-An ideal amplifier is the limit A -> infinity, V_os = 0.
+with E the reference output's 1/R_ref into the columns. An ideal amplifier is A -> infinity, V_os = 0.
 """
 
 from dataclasses import dataclass
@@ -13,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.hardware import Amplifier, HardwareConfig, Timing
+from hvae_mnn.hardware import HardwareConfig, Timing
+from hvae_mnn.physics.wires import PortAdmittance, RowLines, solve_ports
 from hvae_mnn.plan import Tile
 
 Array = NDArray[np.float64]
@@ -41,22 +44,33 @@ class Transfer:
         return np.clip(rows @ self.matrix + self.offset, -self.limit, self.limit)
 
 
+def array_lines(tile: Tile) -> tuple[RowLines, ...]:
+    """Return a tile's row lines with their crosspoints; a reference column comes last."""
+    fixed = np.full_like(tile.g, 1 / tile.plan.r_s)
+    if tile.plan.r_reference is None:
+        return RowLines(1, fixed), RowLines(-1, tile.g)
+    return (RowLines(1, np.hstack([tile.g, fixed[:, :1]])),)
+
+
+def solve_array(tile: Tile, config: HardwareConfig) -> PortAdmittance:
+    """Reduce a tile's crossbar, wires and drivers included, to its column ports."""
+    return solve_ports(array_lines(tile), config.array.r_wire, config.array.r_driver)
+
+
 def solve_transfer(tile: Tile, config: HardwareConfig) -> Transfer:
     """Solve a tile's linear network once, for all inputs."""
-    amplifier, plan = config.amplifier, tile.plan
-    currents, conductance = config.drive.v_read * tile.g, tile.g.sum(axis=0)
-    reference_offset: float = 0.0
-    if plan.r_reference is None:
-        currents = config.drive.v_read / plan.r_s - currents
-        conductance = conductance + plan.rows / plan.r_s
-    else:
-        to_reference, reference_offset = _reference(tile, config)
-        currents = currents + to_reference / plan.r_reference
-        conductance = conductance + 1 / plan.r_reference
-    shrink, shift = _closed_loop(amplifier, plan.r_f, conductance)
-    extra = 0.0 if plan.r_reference is None else reference_offset / plan.r_reference
+    amplifier, plan, ports = config.amplifier, tile.plan, solve_array(tile, config)
+    feedback = np.full(len(ports.load), 1 / plan.r_f)
+    into = np.zeros_like(ports.load)
+    if plan.r_reference is not None:
+        feedback[-1] = 1 / plan.r_reference
+        into[:-1, -1] = 1 / plan.r_reference
+    loaded = ports.load + np.diag(feedback + into[:, -1])
+    gain, offset = (np.inf, 0.0) if amplifier.gain is None else (amplifier.gain, amplifier.offset)
+    outputs = np.linalg.inv(loaded / gain + np.diag(feedback) + into)[: plan.columns]
+    matrix = -config.drive.v_read * ports.transfer @ outputs.T
     limit = np.inf if amplifier.gain is None else amplifier.v_saturation
-    return Transfer(-plan.r_f * currents * shrink, shift - plan.r_f * extra * shrink, limit)
+    return Transfer(matrix, offset * outputs @ loaded.sum(axis=1), limit)
 
 
 def settling_error(tile: Tile, config: HardwareConfig) -> float:
@@ -72,20 +86,3 @@ def settling_error(tile: Tile, config: HardwareConfig) -> float:
 
 def _settling_time(timing: Timing) -> float:
     return SAMPLE_STOP * timing.cycle - timing.edge
-
-
-def _reference(tile: Tile, config: HardwareConfig) -> tuple[float, float]:
-    """Return the reference column's volt per row fraction, and its offset, volt."""
-    plan = tile.plan
-    assert plan.r_reference is not None
-    shrink, shift = _closed_loop(config.amplifier, plan.r_reference, np.array(plan.rows / plan.r_s))
-    return float(-plan.r_reference * config.drive.v_read / plan.r_s * shrink), float(shift)
-
-
-def _closed_loop(amplifier: Amplifier, r_f: float, conductance: Array) -> tuple[Array, Array]:
-    """Return the factor that finite gain leaves of -R_f I, and the output offset, volt."""
-    if amplifier.gain is None:
-        return np.ones_like(conductance), np.zeros_like(conductance)
-    noise_gain = 1 + r_f * conductance
-    shrink = 1 / (1 + noise_gain / amplifier.gain)
-    return shrink, amplifier.offset * noise_gain * shrink
