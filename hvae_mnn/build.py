@@ -220,8 +220,8 @@ def _load_tiles(folder: Path, manifest: Manifest) -> dict[str, Tile]:
 def _conductances(arrays: Mapping[str, Array], plan: TilePlan, part: str) -> Array:
     """Return one of a tile's arrays; it must be as large as the tile and hold conductances."""
     g = arrays[f"{plan.name}/{part}"]
-    if g.shape != (plan.rows, plan.columns):
-        raise ValueError(f"{plan.name}/{part} is {g.shape}; expected {(plan.rows, plan.columns)}")
+    if g.shape != (plan.memristor_rows, plan.columns):
+        raise ValueError(f"{plan.name}/{part} is {g.shape}; expected {(plan.memristor_rows, plan.columns)}")
     if not (np.isfinite(g).all() and (g > 0).all()):
         raise ValueError(f"{plan.name}/{part} holds values that are no conductances")
     return g

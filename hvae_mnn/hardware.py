@@ -92,7 +92,8 @@ class Array(_Section):
 
     Attributes:
         scheme: `paired` (eq. 12: a fixed resistor on +V and a memristor on -V at every
-            crosspoint) or `reference-column` (one shared column of fixed resistors).
+            crosspoint), `reference-column` (one shared column of fixed resistors), or
+            `differential` (a memristor on +V and one on -V).
         memristor: `static` (a resistor, for reading) or `dynamic` (eqs. 8-9 with state).
         tile_rows: Largest number of rows of a tile.
         tile_columns: Largest number of columns of a tile.
@@ -106,7 +107,7 @@ class Array(_Section):
             tile's exact port admittance; `none`; `auto`, reduced where there are any.
     """
 
-    scheme: Literal["paired", "reference-column"]
+    scheme: Literal["paired", "reference-column", "differential"]
     memristor: Literal["static", "dynamic"] = "static"
     tile_rows: int = Field(ge=1, le=1024)
     tile_columns: int = Field(ge=1, le=1024)

@@ -83,6 +83,12 @@ def _rule_dynamic_cells(config: HardwareConfig) -> str | None:
     return "array.memristor is dynamic but memristor.model is static, a device without dynamics; set it to static"
 
 
+def _rule_dynamic_scheme(config: HardwareConfig) -> str | None:
+    if config.array.memristor == "static" or config.array.scheme != "differential":
+        return None
+    return "array.memristor is dynamic, which array.scheme = differential has no subcircuit for; set it to static"
+
+
 def _rule_pulses_move(config: HardwareConfig) -> str | None:
     m, p = config.memristor, config.programming
     if p is None or isinstance(m, StaticMemristor):
@@ -174,6 +180,7 @@ _RULES = (
     _rule_supplies,
     _rule_edges,
     _rule_dynamic_cells,
+    _rule_dynamic_scheme,
     _rule_pulses_move,
     _rule_half_selected,
     _rule_widths,

@@ -44,8 +44,8 @@ class TilePlan(_Plan):
         inputs: For each row, the layer's input it carries; -1 is a bias row (always full scale).
         column_start: First hidden unit of its columns.
         column_stop: One past its last hidden unit.
-        weight_per_siemens: k of w = k (1/r_s - G).
-        r_s: Fixed resistor of eq. 12, ohm.
+        weight_per_siemens: k of w = k (1/r_s - G), or of w = k (G+ - G-) for `differential`.
+        r_s: Fixed resistor of eq. 12, ohm; unset for `differential`.
         r_f: Transimpedance, ohm.
         r_reference: Transimpedance of the reference column, ohm; unset for `paired`.
         full_scale: Gate sum that the ADC's full scale stands for.
@@ -60,7 +60,7 @@ class TilePlan(_Plan):
     column_start: int
     column_stop: int
     weight_per_siemens: float
-    r_s: float
+    r_s: float | None
     r_f: float
     r_reference: float | None
     full_scale: float
@@ -76,6 +76,11 @@ class TilePlan(_Plan):
     def columns(self) -> int:
         """Number of columns (bit lines)."""
         return self.column_stop - self.column_start
+
+    @property
+    def memristor_rows(self) -> int:
+        """Number of rows of memristors: two a row for `differential`, first all at +V, then all at -V."""
+        return self.rows if self.r_s is not None else 2 * self.rows
 
 
 class LayerPlan(_Plan):
@@ -128,8 +133,8 @@ class Tile:
 
     Attributes:
         plan: Place, circuit values and scales.
-        g_target: Conductances that the weights ask for, siemens, (rows, columns).
-        g: Conductances as programmed, siemens, (rows, columns).
+        g_target: Conductances that the weights ask for, siemens, (memristor rows, columns).
+        g: Conductances as programmed, siemens, (memristor rows, columns).
     """
 
     plan: TilePlan

@@ -70,7 +70,7 @@ def program_build(
             seed=config.device.seed,
             span=config.array.g_max - config.array.g_min,
             tolerance=config.write_pulses().tolerance,
-            shapes={name: (tile.plan.rows, tile.plan.columns) for name, tile in chosen.items()},
+            shapes={name: (tile.plan.memristor_rows, tile.plan.columns) for name, tile in chosen.items()},
             cells=cells,
             sample=sample,
             error_model=_fit_error(config, build.manifest.hardware_name),

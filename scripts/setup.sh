@@ -48,7 +48,8 @@ make_environment() {
         "$python" -m venv .venv
     fi
     echo "setup: installing Python packages into .venv" >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+    # requirements.txt is complete; --no-deps leaves out pycairo, which badcrossbar needs for its own plots only.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
     echo "$wanted" >.venv/.made-from
 }

@@ -64,7 +64,8 @@ def emit_header(tile: Tile, layer: LayerPlan, config: HardwareConfig) -> Iterato
     if config.array.wires != "none":
         array = config.array
         yield f"* wires: {array.r_wire:g} ohm a segment, drivers {array.r_driver:g} ohm, {_WIRES[array.wires]}"
-    yield f"* weights: {config.array.scheme}, w = k (1/r_s - G), k = {plan.weight_per_siemens:.6g} per siemens"
+    weight = "w = k (G+ - G-)" if plan.r_s is None else "w = k (1/r_s - G)"
+    yield f"* weights: {config.array.scheme}, {weight}, k = {plan.weight_per_siemens:.6g} per siemens"
     yield "* units: volt, ampere, ohm, second; on code nodes 1 V is 1 code (1 V is full scale where unquantised)"
     yield "* ports: vcode_<row> input code, v(adc<column>) output code, v(hold<column>) the same before the ADC"
     yield f"* read: gate sum = {plan.scale:.6g} x code / code_max, added to the gate's other row tiles"
@@ -159,7 +160,10 @@ def _emit_ports(tile: Tile, config: HardwareConfig) -> Iterator[str]:
 
 def _static_crosspoint(tile: Tile, j: int, k: int, nodes: tuple[str, str, str]) -> Iterator[str]:
     positive, negative, bit = nodes
-    if tile.plan.r_reference is None:
+    if tile.plan.r_s is None:
+        yield f"Rp_{j}_{k} {positive} {bit} {1 / tile.g[j, k]:.17g}"
+        yield f"Rm_{j}_{k} {negative} {bit} {1 / tile.g[tile.plan.rows + j, k]:.17g}"
+    elif tile.plan.r_reference is None:
         yield f"Rs_{j}_{k} {positive} {bit} {tile.plan.r_s:.17g}"
         yield f"Rm_{j}_{k} {negative} {bit} {1 / tile.g[j, k]:.17g}"
     else:

@@ -2,7 +2,11 @@
 
     I_k = sum_j (1/R_s - G_jk) V_j,   1/R_s = (G_max + G_min)/2,   w = k (1/R_s - G)
 
-so a larger G is a more negative weight. A `paired` column's current goes through an
+so a larger G is a more negative weight. `differential` has two memristors and no resistor,
+
+    I_k = sum_j (G+_jk - G-_jk) V_j,   w = k (G+ - G-),   one of the two at G_min
+
+A `paired` or `differential` column's current goes through an
 inverting amplifier: v = -R_f I. A `reference-column` tile inverts the reference first and
 adds it to every column, v = -R_f (I_G - I_ref) = +R_f I.
 """
@@ -26,10 +30,14 @@ def map_block(block: WeightBlock, calibration: Array, config: HardwareConfig) ->
         config: The hardware.
     """
     array = config.array
-    g_middle, g_half = (array.g_max + array.g_min) / 2, (array.g_max - array.g_min) / 2
+    g_middle, g_span = (array.g_max + array.g_min) / 2, array.g_max - array.g_min
     w_max = float(np.percentile(np.abs(block.weights), array.weight_percentile)) or 1.0
-    k = w_max / g_half
-    g_exact = g_middle - block.weights / k
+    if array.scheme == "differential":
+        k = w_max / g_span
+        g_exact = array.g_min + np.maximum(np.concatenate([block.weights, -block.weights]), 0) / k
+    else:
+        k = 2 * w_max / g_span
+        g_exact = g_middle - block.weights / k
     g = np.clip(g_exact, array.g_min, array.g_max)
     clipped = int(np.count_nonzero(np.abs(block.weights) > w_max * (1 + 1e-12)))
     plan = _plan_tile(block, calibration, config, k, clipped)
@@ -39,7 +47,7 @@ def map_block(block: WeightBlock, calibration: Array, config: HardwareConfig) ->
 def _plan_tile(block: WeightBlock, calibration: Array, config: HardwareConfig, k: float, clipped: int) -> TilePlan:
     array, v_read, v_adc = config.array, config.drive.v_read, config.adc.v_full_scale
     rows, columns = block.weights.shape
-    paired = array.scheme == "paired"
+    inverted = array.scheme != "reference-column"
     sums = row_inputs(block.inputs, calibration, bias=1.0) @ block.weights
     full_scale = float(np.percentile(np.abs(sums), config.adc.range_percentile)) or 1.0
     r_s = 2 / (array.g_max + array.g_min)
@@ -52,10 +60,10 @@ def _plan_tile(block: WeightBlock, calibration: Array, config: HardwareConfig, k
         column_start=block.column_start,
         column_stop=block.column_start + columns,
         weight_per_siemens=k,
-        r_s=r_s,
+        r_s=None if array.scheme == "differential" else r_s,
         r_f=k * v_adc / (v_read * full_scale),
-        r_reference=None if paired else v_adc * r_s / (v_read * rows),
+        r_reference=None if inverted else v_adc * r_s / (v_read * rows),
         full_scale=full_scale,
-        scale=-full_scale if paired else full_scale,
+        scale=-full_scale if inverted else full_scale,
         clipped_weights=clipped,
     )

@@ -93,14 +93,20 @@ def assemble_tiles(tiles: Sequence[Tile]) -> tuple[Array, tuple[int, ...]]:
     """Put the tiles of a gate together.
 
     Returns:
-        Programmed conductances, siemens, (rows, columns), and for each row its input (-1: bias).
+        Programmed conductances, siemens, (rows, columns), and for each row its input (-1: bias). For
+        `differential`, (G- - G+)/2.
     """
     lines: dict[str, list[Tile]] = {}
     for tile in tiles:
         place = tile.plan.name.rpartition(".")[2].partition("c")[0]
         lines.setdefault(place, []).append(tile)
-    g = np.concatenate([np.concatenate([tile.g for tile in line], axis=1) for line in lines.values()])
+    g = np.concatenate([np.concatenate([_one_a_weight(tile) for tile in line], axis=1) for line in lines.values()])
     return g, tuple(place for line in lines.values() for place in line[0].plan.inputs)
+
+
+def _one_a_weight(tile: Tile) -> Array:
+    rows = tile.plan.rows
+    return tile.g if tile.plan.r_s is not None else np.subtract(tile.g[rows:], tile.g[:rows]) / 2
 
 
 def row_groups(layer: LayerPlan, inputs: Sequence[int]) -> list[tuple[str, int, int]]:
@@ -116,7 +122,7 @@ def _draw_map(axis: Axes, build: "Build", layer: LayerPlan, tiles: Sequence[Tile
     g, inputs = assemble_tiles(tiles)
     middle, half = (array.g_max + array.g_min) / 2, (array.g_max - array.g_min) / 2
     image = axis.imshow(
-        g * 1e6,
+        (g + middle * (array.scheme == "differential")) * 1e6,
         cmap=_MAP_COLOURS,
         norm=CenteredNorm(middle * 1e6, half * 1e6),
         aspect="auto",

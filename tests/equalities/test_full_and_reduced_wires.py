@@ -11,10 +11,15 @@ pytestmark = pytest.mark.ngspice
 
 TINY = {"cells": ("rnn", "gru"), "decoder": "rnn", "embedding": 4, "hidden": 5, "latent": 2}
 TILED = ("array.tile_rows=6", "array.tile_columns=4")
-POOR = ("amplifier.gain=300", "amplifier.offset=2 mV", "amplifier.v_saturation=10 V")
+POOR = ("amplifier.gain=300", "amplifier.offset=2 mV")
 CASES = {
     "paired": ("ideal", ()),
     "reference column": ("ideal", ("array.scheme=reference-column",)),
+    "differential": ("ideal", ("array.scheme=differential", "array.r_driver=3")),
+    "poor amplifiers, differential": (
+        "default",
+        ("dac.bits=none", "adc.bits=none", "array.scheme=differential", *POOR),
+    ),
     "paired, drivers": ("ideal", ("array.r_driver=100",)),
     "poor amplifiers, paired": ("default", ("dac.bits=none", "adc.bits=none", *POOR)),
     "poor amplifiers, reference column": (

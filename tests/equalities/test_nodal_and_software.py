@@ -17,7 +17,7 @@ CELLS = [
 ]
 
 
-@pytest.mark.parametrize("scheme", ["paired", "reference-column"])
+@pytest.mark.parametrize("scheme", ["paired", "reference-column", "differential"])
 @pytest.mark.parametrize("tiling", [(), SMALL_TILES], ids=["whole", "tiled"])
 @pytest.mark.parametrize(("cells", "decoder"), CELLS)
 def test_readings_and_gate_sums_are_equal(cells, decoder, tiling, scheme):

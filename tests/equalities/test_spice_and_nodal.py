@@ -20,6 +20,13 @@ MIXED = {"cells": ("gru", "rnn"), "decoder": "gru"}
 CASES = {
     "ideal, paired": ("ideal", TILED, {}),
     "ideal, reference column, other cells": ("ideal", (*TILED, REFERENCE), MIXED),
+    "ideal, differential": ("ideal", (*TILED, "array.scheme=differential"), MIXED),
+    "default, differential, programming error": (
+        "default",
+        (*TILED, "array.scheme=differential", "device.sigma=0.1"),
+        {"decoder": "gru"},
+    ),
+    "default, wires": ("default", (*TILED, "array.r_wire=5", "array.r_driver=20"), {"cells": ("rnn", "lstm")}),
     "default, paired": ("default", TILED, MIXED),
     "default, reference column": ("default", (*TILED, REFERENCE), {}),
     "poor amplifiers, paired": ("default", (*TILED, *POOR), {}),

@@ -40,6 +40,17 @@ def test_place() -> None:
     assert (plan.inputs, plan.column_start, plan.column_stop, plan.rows, plan.columns) == ((1, -1), 4, 7, 2, 3)
 
 
+def test_differential_conductances_by_hand() -> None:
+    """10 uS and 50 uS a unit of weight on one of the two: first the memristors at +V, then those at -V."""
+    tile = make_tile("differential")
+    expected = np.array([[60, 10, 35], [10, 85, 10], [10, 110, 10], [10, 10, 22.5]]) * 1e-6
+    np.testing.assert_allclose(tile.g_target, expected, rtol=1e-13)
+    assert tile.plan.weight_per_siemens == pytest.approx(2 / 100e-6, rel=1e-14)
+    assert (tile.plan.r_s, tile.plan.r_reference, tile.plan.memristor_rows) == (None, None, 4)
+    found = tile.plan.weight_per_siemens * (tile.g[:2] - tile.g[2:])
+    np.testing.assert_allclose(found, WEIGHTS, rtol=1e-13, atol=1e-14)
+
+
 @pytest.mark.parametrize("scheme", ["paired", "reference-column"])
 def test_eq_12_inverted_gives_the_weights(scheme: str) -> None:
     tile = make_tile(scheme)
