@@ -12,6 +12,7 @@ from hvae_mnn import __version__
 from hvae_mnn.command import Group
 from hvae_mnn.terminal import (
     print_device,
+    print_ir_drop,
     print_programmed,
     print_run,
     print_table,
@@ -139,7 +140,10 @@ def train(
 @_set
 @click.option("--out", type=_FOLDER, default=Path("build"), show_default=True, help="Build folder to write.")
 @click.option("--force", is_flag=True, help="Replace another build in that folder.")
-def compile_command(model: str, hardware: str, overrides: tuple[str, ...], out: Path, force: bool) -> None:
+@click.option("--report", is_flag=True, help="Print what wires cost at several tile sizes, and write no build.")
+def compile_command(
+    model: str, hardware: str, overrides: tuple[str, ...], out: Path, force: bool, report: bool
+) -> None:
     """Compile a model to SPICE decks.
 
     MODEL is a checkpoint file or the name of a shipped model.
@@ -150,6 +154,12 @@ def compile_command(model: str, hardware: str, overrides: tuple[str, ...], out: 
     from hvae_mnn.shipped import open_model
 
     config = load_hardware(hardware, overrides)
+    if report:
+        from hvae_mnn.ir_drop import measure_ir_drop
+
+        with simulation_progress() as progress:
+            print_ir_drop(measure_ir_drop(open_model(model), config, progress=progress), config)
+        return
     build = save_build(compile_model(open_model(model), config, _hardware_name(hardware, overrides)), out, force)
     name = build.manifest.hardware_name
     click.echo(f"{out}: {len(build.tiles)} decks, {build.memristors()} memristors, hardware {name}")

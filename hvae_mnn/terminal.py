@@ -8,7 +8,11 @@ import click
 from quantiphy import Quantity
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hvae_mnn.device import DeviceCurves
+    from hvae_mnn.hardware import HardwareConfig
+    from hvae_mnn.ir_drop import IrDrop
     from hvae_mnn.model.training import Progress as TrainingProgress
     from hvae_mnn.programmed import Programmed
     from hvae_mnn.run import Run
@@ -57,6 +61,22 @@ def print_device(curves: "DeviceCurves") -> None:
         "staircase": f"numpy and ngspice apart by at most {apart:.2g} of the range",
     }
     print_table(rows)
+
+
+def print_ir_drop(found: "Sequence[IrDrop]", config: "HardwareConfig") -> None:
+    """Print what wires cost, a line a tile size and layer."""
+    array = config.array
+    click.echo(
+        f"IR drop with {Quantity(array.r_wire, 'ohm').render(prec=3)} a segment, drivers of "
+        f"{Quantity(array.r_driver, 'ohm').render(prec=3)}, {Quantity(array.g_min, 'S').render(prec=3)} to "
+        f"{Quantity(array.g_max, 'S').render(prec=3)}, {array.scheme}; rms error of tile sums, % of their rms"
+    )
+    click.echo("tile  layer      tiles  random inputs  calibration inputs  weakest crosspoint")
+    for row in found:
+        click.echo(
+            f"{row.tile_size:<5} {row.layer:<10} {row.tiles:<6} {row.random:>12.2%}  {row.calibration:>18.2%}  "
+            f"{row.weakest:>18.1%}"
+        )
 
 
 def print_programmed(programmed: "Programmed") -> None:

@@ -29,7 +29,7 @@ def compile_model(checkpoint: Checkpoint, hardware: HardwareConfig, hardware_nam
     tiles: dict[str, Tile] = {}
     replay: dict[str, Array] = {}
     for weights in checkpoint.layer_weights():
-        layer, layer_tiles, calibration = _compile_layer(weights, checkpoint, hardware)
+        layer, layer_tiles, calibration = compile_layer(weights, checkpoint, hardware)
         layers.append(layer)
         tiles |= {tile.plan.name: tile for tile in layer_tiles}
         replay[weights.name] = calibration[len(calibration) // 2]
@@ -42,7 +42,7 @@ def compile_model(checkpoint: Checkpoint, hardware: HardwareConfig, hardware_nam
     return Build(manifest, tiles, checkpoint, replay)
 
 
-def _compile_layer(
+def compile_layer(
     weights: LayerWeights, checkpoint: Checkpoint, hardware: HardwareConfig
 ) -> tuple[LayerPlan, list[Tile], Array]:
     """Return a layer's plan, its tiles, and its calibration inputs as fractions of full scale."""

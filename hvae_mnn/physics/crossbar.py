@@ -97,6 +97,15 @@ def solve_array(tile: Tile, config: HardwareConfig) -> PortAdmittance:
     return solve_ports(array_lines(tile), config.array.r_wire, config.array.r_driver)
 
 
+def effective_conductance(tile: Tile, r_wire: float, r_driver: float) -> Array:
+    """Return what a tile's crosspoints amount to behind wires and drivers, siemens, (rows, columns).
+
+    Times `weight_per_siemens` it is the weight that the grounded columns see: 1/r_s - G, or G+ - G-, without wires.
+    """
+    transfer = solve_ports(array_lines(tile), r_wire, r_driver).transfer
+    return transfer if tile.plan.r_reference is None else transfer[:, -1:] - transfer[:, :-1]
+
+
 def solve_transfer(tile: Tile, config: HardwareConfig) -> Transfer:
     """Solve a tile's linear network once, for all inputs."""
     amplifier, plan, ports = config.amplifier, tile.plan, solve_array(tile, config)

@@ -95,7 +95,7 @@ def _reduce_row(g: Array, segment: float, drive: float) -> tuple[Array, Array]:
     sources = np.zeros((columns, columns + 1))
     sources[np.arange(columns), np.arange(columns)] = g
     sources[0, -1] = drive
-    voltages = dptsv(own, np.full(columns - 1, -segment), sources)[2]  # the line is a tridiagonal system
+    voltages = dptsv(own, np.full(max(columns - 1, 1), -segment), sources)[2]  # the line is a tridiagonal system
     return np.diag(g) - g[:, None] * voltages[:, :-1], g * voltages[:, -1]
 
 

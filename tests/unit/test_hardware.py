@@ -22,6 +22,7 @@ def write(folder: Path, text: str | bytes) -> str:
 
 def test_presets() -> None:
     devices = {"aist": 5e3, "aist-fast": 5e3, "aist-low-g": 50e3, "ta-hfo2": 1e3, "rram-wan2022": 20e3}
+    devices["realistic"] = 50e3
     assert {name: load_hardware(name).memristor.r_on for name in preset_names()} == {
         "default": 5e3,
         "ideal": 5e3,
@@ -82,7 +83,7 @@ def test_wrong_unit_and_no_number() -> None:
     [
         ("memristor.r_on=-5 kohm", "memristor.r_on is -5000.0; input should be greater than 0"),
         ("array.tile_rows=0", "array.tile_rows is 0; input should be greater than or equal to 1"),
-        ("array.scheme=diagonal", "array.scheme is 'diagonal'; input should be 'paired' or 'reference-column'"),
+        ("array.scheme=diagonal", "array.scheme is 'diagonal'; input should be 'paired', 'reference-column' or"),
         ("dac.bits=1", "dac.bits is 1; input should be greater than or equal to 2"),
         ("drive.v_read=nan", "drive.v_read is nan; input should be"),
         ("drive.v_read=inf", "drive.v_read is inf; input should be a finite number"),
