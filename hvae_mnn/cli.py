@@ -169,6 +169,11 @@ def compile_command(
         click.echo(
             f"  {layer.name}: {layer.cell}, {len(layer.tiles)} tiles, inputs {scales}, {clipped} weights clipped"
         )
+    left = [tile.uncompensated for layer in build.manifest.layers for tile in layer.tiles]
+    if any(each is not None for each in left):
+        click.echo(
+            f"  IR drop left by compensation: {max(each or 0.0 for each in left):.2%} of the worst tile's weights, rms"
+        )
     if error := build.programming_error():
         click.echo(f"  programming error: rms {error:.2%} of the conductance range, stuck cells included")
     _warn_unsettled(build)

@@ -103,6 +103,7 @@ class Array(_Section):
             conductance range; weights beyond it clip and are counted.
         r_wire: Resistance of a segment of a row or bit line between two crosspoints, ohm.
         r_driver: Resistance of the driver of each row line, ohm.
+        compensate: Program conductances that amount to the weights behind the wires.
         parasitics: How wires and drivers are in the decks: `full`, every segment; `reduced`, the
             tile's exact port admittance; `none`; `auto`, reduced where there are any.
     """
@@ -116,6 +117,7 @@ class Array(_Section):
     weight_percentile: float = Field(default=100.0, gt=0, le=100)
     r_wire: Ohm = Field(default=0.0, ge=0)
     r_driver: Ohm = Field(default=0.0, ge=0)
+    compensate: bool = False
     parasitics: Literal["auto", "none", "reduced", "full"] = "auto"
 
     @property

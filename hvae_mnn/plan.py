@@ -51,6 +51,7 @@ class TilePlan(_Plan):
         full_scale: Gate sum that the ADC's full scale stands for.
         scale: Gate sum for a fraction 1 of ADC full scale: +-full_scale, by the circuit's sign.
         clipped_weights: Weights beyond the conductance range.
+        uncompensated: What IR-drop compensation left, rms over that of the weights; unset without it.
     """
 
     name: str
@@ -66,6 +67,7 @@ class TilePlan(_Plan):
     full_scale: float
     scale: float
     clipped_weights: int
+    uncompensated: float | None = None
 
     @property
     def rows(self) -> int:

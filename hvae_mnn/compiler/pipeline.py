@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from hvae_mnn.build import Build, Manifest
 from hvae_mnn.compiler.blocks import cut_blocks, plan_groups
+from hvae_mnn.compiler.compensation import compensate_tile
 from hvae_mnn.compiler.mapping import map_block
 from hvae_mnn.errors import CheckpointError
 from hvae_mnn.hardware import HardwareConfig
@@ -50,7 +51,8 @@ def compile_layer(
     x_max = np.repeat([group.x_max for group in groups], [group.size for group in groups])
     calibration = checkpoint.calibration[weights.name].astype(np.float64) / x_max
     blocks = cut_blocks(weights, groups, hardware.array)
-    tiles = [_program(map_block(block, calibration, hardware), hardware) for block in blocks]
+    mapped = (compensate_tile(map_block(block, calibration, hardware), hardware) for block in blocks)
+    tiles = [_program(tile, hardware) for tile in mapped]
     plan = LayerPlan(
         name=weights.name,
         cell=weights.cell,
