@@ -7,7 +7,7 @@ Inside the package everything is SI base units. Files and `--set` are read in
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from hvae_mnn.errors import HardwareError
 from hvae_mnn.units import Ampere, Hertz, Metre, NotNegative, Ohm, Positive, Second, Siemens, Volt
@@ -118,7 +118,10 @@ class Array(_Section):
     r_wire: Ohm = Field(default=0.0, ge=0)
     r_driver: Ohm = Field(default=0.0, ge=0)
     compensate: bool = False
-    parasitics: Literal["auto", "none", "reduced", "full"] = "auto"
+    parasitics: Annotated[
+        Literal["auto", "none", "reduced", "full"],
+        BeforeValidator(lambda value: "none" if value is None else value),  # `--set` reads none as unset
+    ] = "auto"
 
     @property
     def wires(self) -> Literal["none", "reduced", "full"]:

@@ -270,3 +270,12 @@ def test_training_refuses_what_would_fail_at_its_end() -> None:
     refused(run("train", "--corpus", "grammar", "--preset", "grammar", "--out", "folder"), "folder", "--out")
     assert run("train", "--corpus", "grammar", "--out", "m.pt", "--seed", "-1").exit_code == 2
     assert not Path("m.pt.training").exists()
+
+
+def test_a_report_of_wires_writes_no_build() -> None:
+    done = run("compile", MODEL, "--set", "array.r_wire=1", "--set", "array.scheme=differential", "--report")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("IR drop with 1 ohm a segment, drivers of 0 ohm, 10.1 uS to 168 uS, differential;")
+    sizes = [line.split()[0] for line in done.stdout.splitlines()[2:]]
+    assert sizes == [size for size in ("16", "32", "64", "128") for _ in range(3)]
+    assert not Path("build").exists()

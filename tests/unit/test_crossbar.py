@@ -137,3 +137,27 @@ def test_settling_error_is_that_of_the_one_pole_loop(scheme: str) -> None:
 
 def test_an_ideal_amplifier_is_settled() -> None:
     assert settling_error(make_tile(False, np.array([[G1], [G2]])), hardware("paired", "amplifier.gain=none")) == 0
+
+
+def reference_saturates_by_kirchhoff(f1: float, f2: float, gain: float, limit: float) -> float:
+    """The reference amplifier is at its limit and drives the column through R_ref from there.
+
+    c: (V1 - c) G1 + (V2 - c) G2 + (p - c)/R_ref + (o - c)/R_f = 0;  o = -A c;  p = +-limit
+    """
+    v1, v2 = V_READ * f1, V_READ * f2
+    p = -limit * np.sign(v1 + v2)
+    matrix = [[G1 + G2 + 1 / R_REF + 1 / R_F, -1 / R_F], [gain, 1]]
+    return float(np.linalg.solve(matrix, [v1 * G1 + v2 * G2 + p / R_REF, 0])[1])
+
+
+@pytest.mark.parametrize("rows", [(1.0, 1.0), (-1.0, -0.9)])
+def test_a_saturated_reference_reaches_the_columns(rows: tuple[float, float]) -> None:
+    """It asks for some 61 to 64 mV and has 55."""
+    config = hardware("reference-column", "amplifier.gain=1e4", "amplifier.v_saturation=0.055", "adc.v_full_scale=0.05")
+    tile = make_tile(True, np.array([[G1], [G2]]))
+    found = solve_transfer(tile, config).read(np.array([rows])).item()
+    unlimited = solve_transfer(tile, hardware("reference-column", "amplifier.gain=1e4")).read(np.array([rows])).item()
+    expected = reference_saturates_by_kirchhoff(*rows, 1e4, 0.055)
+    assert abs(expected) < 0.055
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert found != pytest.approx(unlimited, rel=0.1)

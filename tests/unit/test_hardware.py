@@ -184,3 +184,24 @@ def test_edges_too_slow_for_the_cycle_are_refused() -> None:
     with pytest.raises(HardwareError, match=r"timing.edge is 1 s, more than 1/50 of timing.cycle, 4 us"):
         load_hardware("default", ["timing.edge=1"])
     assert load_hardware("default", ["timing.edge=80 ns"]).timing.edge == pytest.approx(80e-9)
+
+
+def test_wires_are_reduced_unless_said_otherwise() -> None:
+    assert load_hardware("default").array.wires == "none"
+    for key in ("r_wire", "r_driver"):
+        assert load_hardware("default", [f"array.{key}=2"]).array.wires == "reduced"
+    assert load_hardware("default", ["array.r_wire=2", "array.parasitics=full"]).array.wires == "full"
+    assert load_hardware("realistic").array.wires == "reduced"
+
+
+def test_wires_that_contradict_the_decks() -> None:
+    refuses("array.parasitics is none, but array.r_wire is 2 Ω", "array.parasitics=none", "array.r_wire=2")
+    refuses("and array.r_driver 3 Ω; set it to reduced or full", "array.parasitics=none", "array.r_driver=3")
+    refuses("array.parasitics is full, but array.r_wire is 0 Ω", "array.parasitics=full", "array.r_driver=3")
+    dynamic = "array.memristor=dynamic"
+    refuses(
+        "array.memristor is dynamic, whose conductances move; array.parasitics must be full", dynamic, "array.r_wire=2"
+    )
+    refuses("array.memristor is dynamic, which array.scheme = differential", dynamic, "array.scheme=differential")
+    assert load_hardware("default", [dynamic, "array.r_wire=2", "array.parasitics=full"]).array.wires == "full"
+    refuses("array.r_wire is -1; input should be greater than or equal to 0", "array.r_wire=-1")
