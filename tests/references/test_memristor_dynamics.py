@@ -221,14 +221,18 @@ def test_pulses_of_both_signs_move_the_state_as_scipy_says(run, name, window):
     drive, cells = pulses(1e-5, *SEQUENCES[name]), [cell(x0, window=window) for x0 in WHOLE_RANGE]
     t, x = run_cells(run, drive, cells, drive.bends[-1], 2e-5, [TIGHT])
     expected = np.array([follow(c, drive, t) for c in cells])
-    assert np.ptp(expected, axis=1).min() > 0.4
+    assert np.ptp(expected, axis=1).min() > 0.2
     np.testing.assert_allclose(x, expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("uic", ["", "uic"])
 @WINDOWS
 def test_constant_voltages_follow_the_closed_forms(run, window, uic):
-    stop, sets, resets = 1e-3, {0.12: 0.25, 0.2: 0.3, 0.5: 0.4, 1.0: 0.5}, {-0.15: 0.5, -0.3: 0.75, -1.0: 0.8, -2.0: 0.8}
+    stop, sets, resets = (
+        1e-3,
+        {0.12: 0.25, 0.2: 0.3, 0.5: 0.4, 1.0: 0.5},
+        {-0.15: 0.5, -0.3: 0.75, -1.0: 0.8, -2.0: 0.8},
+    )
     lines, expected = [], []
     for k, (v, x0) in enumerate((sets | resets).items()):
         lines += [f"V{k} n{k} 0 {v}", *instance(k, cell(x0, window=window), f"n{k}")]
@@ -250,7 +254,7 @@ def test_the_state_is_that_of_a_reference_cell_on_the_same_deck(run, name, windo
     drive, starts = pulses(1e-5, *SEQUENCES[name]), (0.02, 0.05, 0.2, 0.5, 0.8, 0.95)
     stop = drive.bends[-1]
     lines = [line for k, x0 in enumerate(starts) for line in instance(k, cell(x0, window=window), "a")]
-    lines += [f"Y{k} a 0 y{k} aist x0={x0} wmode={window}".replace("Y", "XY", 1) for k, x0 in enumerate(starts)]
+    lines += [f"Xother{k} a 0 y{k} aist x0={x0} wmode={window}" for k, x0 in enumerate(starts)]
     options = [TIGHT, f'.include "{Path(REFERENCE_CELL).resolve()}"']
     found = run(*options, f"V1 a 0 {drive.source}", *lines, f".tran 20u {stop} 0 20u uic", stop=stop)
     compared = 0
@@ -260,7 +264,7 @@ def test_the_state_is_that_of_a_reference_cell_on_the_same_deck(run, name, windo
         until = len(x) if window else np.argmax(np.append((expected < 0.01) | (expected > 0.99), True))
         np.testing.assert_allclose(x[:until], expected[:until], rtol=0, atol=1e-3)
         compared += until
-    assert compared > len(starts) * len(found["time"]) / 10
+    assert compared > 1000
 
 
 # --- stress --------------------------------------------------------------------------------------------
@@ -305,7 +309,7 @@ STRESS = {
         pulses(0.1, (0.2, 10), (-1, 5)), both_windows(0.02, 0.5, mobility=5e-18), 15, (0.3, 0.1, 0.02)
     ),
     "i_0-too-large": Stress(pulses(1e-5, (0.2, 5e-3)), both_windows(0, 0.3, 0.7, i_0=5e-6), 5e-3, (1e-4, 2e-5, 5e-6)),
-    "divider-and-sine": Stress(sine(0.5, 50.0, 0.06), both_windows(0, 0.3, 1, r_series=1e4), 0.06, (1e-3, 2e-4, 5e-5)),
+    "divider-and-sine": Stress(sine(0.5, 50.0, 0.06), both_windows(0, 0.3, 1, r_series=1e4), 0.06, (4e-4, 1e-4, 2e-5)),
     "set-reset-set-to-the-ends": Stress(
         pulses(1e-3, (0.2, 0.2), (0, 0.1), (-1, 0.2), (0, 0.1), (0.2, 5e-3)),
         both_windows(0.02, 0.5),
@@ -325,7 +329,7 @@ def test_stress_runs_to_the_right_answer_at_any_step(run, name, uic):
         np.testing.assert_allclose(x, expected, rtol=0, atol=5e-3)
         np.testing.assert_allclose(x[:, -1], expected[:, -1], rtol=0, atol=1e-3)
         ends.append(x[:, -1])
-    assert np.ptp(expected, axis=1).min() > 0.05
+    assert np.ptp(expected, axis=1).min() > 0.01
     np.testing.assert_allclose(ends, np.broadcast_to(ends[-1], np.shape(ends)), rtol=0, atol=1e-2)
 
 
@@ -341,7 +345,7 @@ def test_a_current_below_i_0_does_not_turn_the_direction(run):
     """Eq. 9 without smoothing drives a cell to x = 0 by a positive pulse wherever its current is below i_0."""
     m = DEFAULTS | {"i_0": 5e-6}
     assert 0.2 / (m["r_on"] * 0.3 + m["r_off"] * 0.7) < m["i_0"]
-    t, x = run_cells(run, pulses(1e-5, (0.2, 5e-3)), both_windows(0.3, i_0=5e-6), 5e-3, 2e-5, [TIGHT])
+    _, x = run_cells(run, pulses(1e-5, (0.2, 5e-3)), both_windows(0.3, i_0=5e-6), 5e-3, 2e-5, [TIGHT])
     assert np.diff(x, axis=1).min() >= -1e-9 and x[:, -1].min() > 0.9
 
 
@@ -367,7 +371,7 @@ def test_a_thousand_reads_move_nothing_at_all(run, window):
         for j, x0 in enumerate(starts):
             lines += instance(f"{k}_{j}", cell(x0, window=window), f"r{k}")
     found = run(*lines, ".tran 20n 200u 0 50n", stop=200e-6)
-    for k, (volt, overshoot) in enumerate(READS.values()):
+    for k, (_, overshoot) in enumerate(READS.values()):
         drive = found[f"v(r{k})"]
         assert np.abs(drive).max() == pytest.approx(READ * (1 + overshoot), rel=1e-6)
         assert np.count_nonzero(np.diff(np.abs(drive) > READ / 2)) == 2000
@@ -378,9 +382,15 @@ def test_a_thousand_reads_move_nothing_at_all(run, window):
 
 
 @WINDOWS
+def test_nothing_moves_up_to_the_very_thresholds(run, window):
+    drive, starts = sine(0.0999, 50.0, 1.0), (0, 0.3, 0.9, 1)
+    _, x = run_cells(run, drive, [cell(x0, window=window) for x0 in starts], 1.0, 5e-4)
+    assert np.ptp(x, axis=1).tolist() == [0.0] * len(starts)
+
+
+@WINDOWS
 def test_reads_leave_a_programmed_state(run, window):
     drive = pulses(1e-5, (0.2, 2e-3), (-0.5, 1e-3))
-    lines = [f"V9 s s9 {drive.source}", *reads(9, READ, 0.1, start=3.1e-3)[:1], "R9 s9 0 1"]
     lines = [f"V9 a r0 {drive.source}", *reads(0, READ, 0.1, start=3.1e-3)]
     for k, x0 in enumerate(WHOLE_RANGE):
         lines += instance(k, cell(x0, window=window), "a")
@@ -443,3 +453,96 @@ def test_altering_the_start_source_starts_the_state_there(tmp_path, library, uic
         assert x[0] == pytest.approx(start, abs=1e-6)
         np.testing.assert_allclose(x, follow(cell(start), drive, plot["time"]), rtol=0, atol=1e-3)
         assert x[-1] > start + 0.01
+
+
+# --- any cell under any drive ------------------------------------------------------------------------------
+
+CELLS_A_DECK = 5
+
+
+def random_cell(rng, span):
+    """Return a cell that the rules of a configuration allow, over decades of every parameter.
+
+    It switches in ten times the span of its drive or less, down to a hundred-thousandth.
+    """
+    r_on = 10 ** rng.uniform(3, 5.5)
+    r_off = r_on * 10 ** rng.uniform(0.1, 3)
+    v_set, v_reset = rng.uniform(0.05, 1), -rng.uniform(0.05, 1)
+    typical_current, thickness = 0.5 / math.sqrt(r_on * r_off), 3e-9 * 10 ** rng.uniform(-0.3, 0.5)
+    rate = 1 / (span * 10 ** rng.uniform(-5, 1) * typical_current)
+    return cell(
+        float(rng.choice([0, 1, 0.5, 1e-9, 1 - 1e-9, *rng.random(3)])),
+        float(rng.choice([0, 100, 1e4, 1e5])),
+        r_on=r_on,
+        r_off=r_off,
+        v_set=v_set,
+        v_reset=v_reset,
+        i_0=v_set / r_off * float(rng.choice([1, 10 ** rng.uniform(-3, 0)])),
+        i_off=typical_current**2 * 10 ** rng.uniform(-1.5, 1.5),  # SET about as fast as RESET
+        i_on=10 ** rng.uniform(-1, 1),
+        mobility=rate * thickness**2 / r_on,
+        thickness=thickness,
+        window=int(rng.integers(2)),
+        window_p=int(rng.integers(1, 21)),
+        window_floor=float(rng.choice([0, 0.01, 0.1, rng.uniform(0, 0.1)])),
+        v_soft=10 ** rng.uniform(-3.5, -1.3),
+        pole_width=float(rng.choice([0.02, 0.2, 10 ** rng.uniform(-3, -0.7)])),
+    )
+
+
+def random_drive(rng, c, span, first):
+    """Return 3 to 7 linear edges, 1 ns or longer, and holds between them, up to 2 V and often near a threshold."""
+    near = [c.parameters[name] * rng.uniform(0.9, 1.3) for name in ("v_set", "v_reset")]
+    corners, start = [(0.0, first)], 0.0
+    for part in rng.dirichlet(np.ones(rng.integers(3, 8))) * span:
+        edge = max(min(10 ** rng.uniform(-9, math.log10(span)), 0.9 * part), 1e-9)
+        volt = float(rng.choice([0, *rng.uniform(-2, 2, 3), *near]))
+        end = max(start + part, start + edge + 1e-9)
+        corners += [(start + edge, volt), (end, volt)]
+        start = end
+    return pwl(*corners)
+
+
+class Outcome(NamedTuple):
+    """How far a state moved, left 0..1 inside the cell, and ended from scipy's; NaN where nothing promises it."""
+
+    moved: float
+    overshoot: float
+    deviation: float
+
+
+def run_random_deck(run, seed):
+    """Run one deck of random cells, each with its own drive; every pin must stay within 0..1."""
+    rng = np.random.default_rng(seed)
+    span = 10 ** rng.uniform(-7, -1)
+    tight, uic = seed % 2 == 0, "uic" if seed % 4 < 2 else ""
+    cells = [random_cell(rng, span) for _ in range(CELLS_A_DECK)]
+    # without uic ngspice loses the start if the very first step fails, so a drive then starts at 0
+    firsts = rng.choice([0, 1], CELLS_A_DECK) * rng.uniform(-2, 2, CELLS_A_DECK) * (uic == "uic")
+    drives = [random_drive(rng, c, span, float(first)) for c, first in zip(cells, firsts, strict=True)]
+    lines = [TIGHT] if tight else []
+    for k, (c, drive) in enumerate(zip(cells, drives, strict=True)):
+        lines += [f"V{k} n{k} 0 {drive.source}", *instance(k, c, f"n{k}"), f".save v(x{k}) v(x{k}.raw)"]
+    step = span / float(rng.choice([50, 200, 1000]))
+    found = run(*lines, f".tran {step!r} {span!r} 0 {step!r} {uic}", stop=span)
+    reltol = 1e-6 if tight else 1e-3
+    outcomes = []
+    for k, (c, drive) in enumerate(zip(cells, drives, strict=True)):
+        x, raw = found[f"v(x{k})"], found[f"v(x{k}.raw)"]
+        assert x.min() >= -reltol and x.max() <= 1 + reltol
+        overshoot = max(raw.max() - 1, -raw.min()) if tight else math.nan
+        leaves_ends = c.parameters["window"] or c.parameters["window_floor"]  # else rounding decides when
+        deviation = abs(follow(c, drive, [span])[0] - x[-1]) if tight and leaves_ends else math.nan
+        outcomes.append(Outcome(np.ptp(x), overshoot, deviation))
+    return outcomes
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+def test_any_cell_under_any_drive_runs_to_its_end_within_bounds(run, count):
+    outcomes = [outcome for seed in range(count // CELLS_A_DECK) for outcome in run_random_deck(run, seed)]
+    moved, overshoots, deviations = (np.array(column) for column in zip(*outcomes, strict=True))
+    assert np.count_nonzero(moved > 0.1) > 0.4 * count
+    # the fastest cells switch in less than a step: some percent past an end, or a snap through a divider a step early
+    assert np.count_nonzero(overshoots > 1e-3) <= 0.005 * count and np.nanmax(overshoots) < 0.1
+    assert np.count_nonzero(np.isfinite(deviations)) > 0.3 * count
+    assert np.count_nonzero(deviations > 1e-3) <= 0.01 * count
