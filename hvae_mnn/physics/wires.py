@@ -22,10 +22,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.lapack import dptsv
+from scipy.linalg.lapack import dposv
 
 Array = NDArray[np.float64]
+
+TINY = 1e-150
+"""Products below it are not divided by. Chosen: far from the smallest number of either sign of exponent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,46 +67,88 @@ def solve_ports(lines: Sequence[RowLines], r_wire: float, r_driver: float) -> Po
     if r_wire == 0:
         return _ports_without_wires(lines, r_driver)
     rows, columns = lines[0].g.shape
-    load, transfer = np.zeros((columns, columns)), np.zeros((columns, rows))
+    reduced = [(line.sign, _reduce_lines(line.g, 1 / r_wire, 1 / (r_driver + r_wire))) for line in lines]
+    state = np.zeros((columns, columns + rows), order="F")  # load, then transfer as (columns, rows)
+    load, transfer = state[:, :columns], state[:, columns:]
     for row in range(rows):
-        for line in lines:
-            own_load, own_transfer = _reduce_row(line.g[row], 1 / r_wire, 1 / (r_driver + r_wire))
-            load += own_load
-            transfer[:, row] += line.sign * own_transfer
-        load, transfer[:, : row + 1] = _through_segments(load, transfer[:, : row + 1], r_wire)
-    return PortAdmittance(transfer.T, load)
+        _add_load([each for _, each in reduced], row, load)
+        for sign, each in reduced:
+            transfer[:, row] += sign * each.transfer[row]
+        _pass_segments(state[:, : columns + row + 1], r_wire)
+    _mirror(load)
+    return PortAdmittance(transfer.T.copy(), load.copy())
 
 
-def _reduce_row(g: Array, segment: float, drive: float) -> tuple[Array, Array]:
-    """Reduce one row line with its crosspoints to the bit lines' nodes.
+@dataclass(frozen=True, slots=True)
+class _ReducedLines:
+    """Row lines, each reduced to the bit lines' nodes; all (rows, columns).
+
+    Attributes:
+        g: Conductances of the crosspoints, siemens.
+        own: Current into a bit line's node per volt on it, the others grounded, siemens.
+        share: Voltage of a line's node per volt on its bit line.
+        fall: Voltage of a line's node per volt on the node before it, for a source further back.
+        transfer: Current into a bit line's node, all grounded, per volt of drive, siemens.
+    """
+
+    g: Array
+    own: Array
+    share: Array
+    fall: Array
+    transfer: Array
+
+
+def _reduce_lines(g: Array, segment: float, drive: float) -> _ReducedLines:
+    """Reduce row lines by what each node sees to its left and right; nothing is subtracted.
 
     Args:
-        g: Conductances of the crosspoints, siemens, (columns,).
-        segment: Conductance of a segment of the line, siemens.
+        g: Conductances of the crosspoints, siemens, (rows, columns).
+        segment: Conductance of a segment of a line, siemens.
         drive: Conductance between drive and first crosspoint, siemens.
-
-    Returns:
-        Admittance between the bit lines, (columns, columns), and the current into each, grounded,
-        per volt of drive, (columns,), siemens.
     """
-    columns = len(g)
-    own = g.copy()
-    own[:-1] += segment
-    own[1:] += segment
-    own[0] += drive
-    sources = np.zeros((columns, columns + 1))
-    sources[np.arange(columns), np.arange(columns)] = g
-    sources[0, -1] = drive
-    voltages = dptsv(own, np.full(max(columns - 1, 1), -segment), sources)[2]  # the line is a tridiagonal system
-    return np.diag(g) - g[:, None] * voltages[:, :-1], g * voltages[:, -1]
+    left, right = np.full_like(g, drive), np.zeros_like(g)
+    for k in range(1, g.shape[1]):
+        left[:, k] = 1 / (1 / segment + 1 / (left[:, k - 1] + g[:, k - 1]))
+        right[:, -k - 1] = 1 / (1 / segment + 1 / (right[:, -k] + g[:, -k]))
+    fall = segment / (segment + g + right)
+    fall[:, 0] = drive / (drive + g[:, 0] + right[:, 0])
+    share = g / (left + g + right)
+    return _ReducedLines(g, share * (left + right), share, fall, g * np.cumprod(fall, axis=1))
 
 
-def _through_segments(load: Array, transfer: Array, r_wire: float) -> tuple[Array, Array]:
-    """Put a resistance in series with every bit line: Y -> (1 + r Y)^-1 Y, and the same for currents."""
-    factors = cho_factor(np.eye(len(load)) + r_wire * load, check_finite=False)
-    behind = cho_solve(factors, np.hstack([load, transfer]), check_finite=False)
-    load = behind[:, : len(load)]
-    return (load + load.T) / 2, behind[:, len(load) :]
+def _add_load(lines: Sequence[_ReducedLines], row: int, load: Array) -> None:
+    """Add the admittance of a row's lines between the bit lines to a load, in place."""
+    diagonal = load.diagonal() + sum(line.own[row] for line in lines)
+    for line in lines:
+        _subtract_below(load, line.g[row], line.share[row], line.fall[row])
+    np.fill_diagonal(load, diagonal)
+    _mirror(load)
+
+
+def _subtract_below(load: Array, g: Array, share: Array, fall: Array) -> None:
+    """Subtract g_i fall_i fall_i-1 .. fall_k+1 share_k from each element i > k; the others become meaningless."""
+    along = np.concatenate([[1.0], np.cumprod(fall[1:])])
+    if along[-1] > TINY:
+        load -= np.outer(share / along, g * along).T
+        return
+    half = len(g) // 2
+    before = np.cumprod(fall[half - 1 : 0 : -1])[::-1]
+    load[half:, :half] -= np.outer(g[half:] * np.cumprod(fall[half:]), share[:half] * np.append(before, 1.0))
+    for part in (slice(half), slice(half, None)):
+        _subtract_below(load[part, part], g[part], share[part], fall[part])
+
+
+def _mirror(load: Array) -> None:
+    """Copy the lower half of a matrix to its upper half, in place."""
+    np.copyto(load, load.T, where=np.tri(len(load), k=-1, dtype=bool).T)
+
+
+def _pass_segments(state: Array, r_wire: float) -> None:
+    """Put a resistance in series with every bit line, in place: Y -> (1 + r Y)^-1 Y, and the same for currents."""
+    columns = len(state)
+    series = r_wire * state[:, :columns]
+    np.fill_diagonal(series, 1 + series.diagonal())
+    dposv(series, state, overwrite_a=True, overwrite_b=True)  # in place, as both are in Fortran's order
 
 
 def _ports_without_wires(lines: Sequence[RowLines], r_driver: float) -> PortAdmittance:
