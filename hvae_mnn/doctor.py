@@ -69,7 +69,7 @@ def _ngspice() -> list[Finding]:
         facts = describe_ngspice()
     except UserError as error:
         return [Finding("ngspice", None, str(error), ok=False)]
-    klu = "yes" if facts["klu"] else "no (Sparse 1.3 is used; enough for tiles without wires)"
+    klu = "yes (used for full wires)" if facts["klu"] else "no (full wires will be slow; use parasitics = reduced)"
     return [
         Finding("ngspice", facts["version"], f"{facts['version']} ({facts['library']})"),
         Finding("ngspice xspice", facts["xspice"], "yes" if facts["xspice"] else "no (not needed)"),

@@ -41,14 +41,15 @@ class Ngspice(NgSpiceShared):  # type: ignore[misc]
             said = [*self._stderr, *(line for line in self._stdout if "error" in line.lower())]
             serious = [line.strip() for line in said if not _HARMLESS.match(line)]
             if serious or not isinstance(error, NgSpiceCommandError):
-                lines = " | ".join(serious[-4:]) or str(error)
+                lines = " | ".join(serious[-5:]) or str(error)
                 raise EngineError(f"{what}: ngspice failed at `{command[:60]}`: {lines}") from None
             return str(self.stdout)
 
-    def load(self, name: str, path: str) -> int:
+    def load(self, name: str, path: str, klu: bool = False) -> int:
         """Load a deck of the working folder; return its number.
 
-        ngspice reads only plain characters in a command, so folders are entered and not named.
+        ngspice reads only plain characters in a command, so folders are entered and not named. The solver is an
+        option of the circuit that was just loaded: others keep theirs, and there is none to set it for before.
 
         Raises:
             EngineError: ngspice refuses it; `path` names it.
@@ -57,6 +58,8 @@ class Ngspice(NgSpiceShared):  # type: ignore[misc]
             raise EngineError(f"{path}: ngspice found no circuit in the deck; compile the build again")
         self._loaded += 1
         self._current = self._loaded - 1
+        if klu:
+            self.run("option klu", path)
         return self._current
 
     def select(self, number: int, what: str) -> None:

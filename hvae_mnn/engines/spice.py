@@ -51,6 +51,7 @@ class SpiceEngine(ClosingEngine):
         hardware = build.manifest.hardware
         self._folder, self._hardware = build.folder.resolve(), hardware
         self.dac, self.adc = Converter(hardware.dac.bits), Converter(hardware.adc.bits)
+        self._full_wires = hardware.array.wires == "full"
         self._layers = {layer.name: layer for layer in build.manifest.layers}
         self._tiles = [tile for layer in build.manifest.layers for tile in layer.tiles]
         self._transient = self._choose_transient(transient)
@@ -63,7 +64,7 @@ class SpiceEngine(ClosingEngine):
         except BaseException:
             self.close()
             raise
-        self.info = EngineInfo("spice", str(facts["version"]), bool(facts["klu"]))
+        self.info = EngineInfo("spice", str(facts["version"]), bool(facts["klu"]) and self._full_wires)
 
     def step(self, codes: Mapping[str, Array]) -> dict[str, Reading]:
         """Read some layers once, all their tiles side by side."""
@@ -120,7 +121,7 @@ class SpiceEngine(ClosingEngine):
             place[tile.name] = (worker, len(loads[worker]))
             bias = [row == BIAS for row in tile.inputs]
             loads[worker].append((tile.deck, bias, tile.columns, self._state_source()))
-        self._pool.call("load", [(str(self._folder), load) for load in loads])
+        self._pool.call("load", [(str(self._folder), load, self._full_wires) for load in loads])
         return place
 
     def _state_source(self) -> str:

@@ -52,22 +52,27 @@ class SpiceWorker:
         self._ngspice = load_ngspice()
         self._decks: list[Deck] = []
         self.version = check_version(self._ngspice)
+        self.klu = self._ngspice.uses_klu()
 
     def describe(self) -> dict[str, str | bool]:
         """Return version, extensions and library of this ngspice."""
         return {
             "version": self.version,
             "xspice": bool(self._ngspice.has_xspice),
-            "klu": self._ngspice.uses_klu(),
+            "klu": self.klu,
             "library": str(self._ngspice.library_path),
         }
 
-    def load(self, folder: str, decks: list[tuple[str, list[bool], int, str]]) -> None:
-        """Load decks of a Build: path in it, which rows are bias rows, number of columns, state source."""
+    def load(self, folder: str, decks: list[tuple[str, list[bool], int, str]], full_wires: bool = False) -> None:
+        """Load decks of a Build: path in it, which rows are bias rows, number of columns, state source.
+
+        Decks with every segment of the wires are solved by KLU where ngspice has it: many times faster there, and
+        no gain elsewhere.
+        """
         os.chdir(folder)
         for name, bias, columns, state_source in decks:
             path = str(Path(folder, name))
-            self._ngspice.load(name, path)
+            self._ngspice.load(name, path, klu=full_wires and self.klu)
             rows = len(bias)
             deck = Deck(path, rows, columns, np.array(bias), state_source, np.full(rows, np.nan))
             self._decks.append(deck)

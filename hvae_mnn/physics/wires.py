@@ -13,8 +13,9 @@
 A row has a line at +V and, where the scheme has one, a line at -V. The network is reduced to its
 column ports row by row, from the top: the rows so far are an admittance between the bit lines,
 with a current for each volt of drive (Norton); the next row adds its own, and a segment of every
-bit line follows. No node is kept, and every step is a symmetric positive definite system, so that
-conductances and wires of any ratio keep their accuracy.
+bit line follows. No node is kept. A row line is reduced without a subtraction, and a segment of the
+bit lines is a symmetric positive definite system, so that conductances, wires and drivers of any ratio
+keep their accuracy.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from scipy.linalg.lapack import dposv
 Array = NDArray[np.float64]
 
 TINY = 1e-150
-"""Products below it are not divided by. Chosen: far from the smallest number of either sign of exponent."""
+"""No product of steps along a line is divided by if it is below this. Chosen: its reciprocal is far from overflow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ import psutil
 import pytest
 from making import make_build
 
+from hvae_mnn import doctor
 from hvae_mnn.build import Build
 from hvae_mnn.engines import ngspice, spice
+from hvae_mnn.engines.pool import WorkerPool
 from hvae_mnn.engines.spice import SpiceEngine, describe_ngspice
 from hvae_mnn.engines.spice_worker import SpiceWorker
 from hvae_mnn.errors import ArtifactError, EngineError
@@ -85,6 +87,16 @@ def worker_that_wants_more() -> SpiceWorker:
     return SpiceWorker()
 
 
+class WorkerThatTells(SpiceWorker):
+    """Says which solver ngspice names when it reads a deck."""
+
+    def takes_klu(self, number: int) -> bool:
+        self._ngspice.select(number, "solver")
+        said = self._ngspice.run("op", "solver") + self._ngspice.stderr
+        self._ngspice.run("destroy", "solver")
+        return "Using KLU" in said
+
+
 def broken_worker() -> SpiceWorker:
     raise ZeroDivisionError("a bug in the worker")
 
@@ -123,6 +135,43 @@ def test_ngspice_describes_itself() -> None:
     assert int(re.match(r"\d+", str(facts["version"]))[0]) >= ngspice.OLDEST  # type: ignore[index]
     assert "ngspice" in str(facts["library"])
     assert isinstance(facts["klu"], bool)
+
+
+@pytest.mark.ngspice
+@pytest.mark.parametrize("wires", ["full", "reduced"])
+def test_klu_solves_full_wires_and_no_others(tmp_path: Path, wires: str) -> None:
+    """Where ngspice has KLU, its readings of full wires are Sparse 1.3's; ngspice names the solver it takes."""
+    build = make(tmp_path / "build", "array.r_wire=5", f"array.parasitics={wires}")
+    klu = bool(describe_ngspice()["klu"])
+    with SpiceEngine(build, workers=1) as engine:
+        assert engine.info.klu == (klu and wires == "full")
+    plan = build.tiles[TILE].plan
+    deck = (plan.deck, [False] * plan.rows, plan.columns, "")
+    codes = np.arange(2.0 * plan.rows).reshape(2, plan.rows) - plan.rows
+    held, solvers = [], []
+    pool = WorkerPool(f"{__name__}:WorkerThatTells", 1)
+    try:
+        pool.call("load", [(str(build.folder), [deck], wires == "full")])
+        pool.call("load", [(str(build.folder), [deck])])
+        for number in (0, 1, 0):
+            held.append(pool.call("read", [([(number, codes)],)])[0][0][1])
+            solvers += pool.call("takes_klu", [(number,)])
+    finally:
+        pool.close()
+    assert solvers == [engine.info.klu, False, engine.info.klu]
+    np.testing.assert_allclose(held[0], held[1], rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(held[0], held[2])
+
+
+def test_doctor_says_what_klu_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"version": "44.2", "xspice": True, "library": "libngspice.so.0"}
+
+    def line(klu: bool) -> str:
+        monkeypatch.setattr(doctor, "describe_ngspice", lambda: {**facts, "klu": klu})
+        return next(finding.text for finding in doctor.examine() if finding.name == "ngspice klu")
+
+    assert line(klu=True) == "yes (used for full wires)"
+    assert line(klu=False) == "no (full wires will be slow; use parasitics = reduced)"
 
 
 def test_an_unsaved_build_has_no_decks() -> None:
