@@ -135,61 +135,88 @@ class Drive(_Section):
     """How inputs become row voltages.
 
     Attributes:
-        encoding: `amplitude`: the row voltage is proportional to the input.
+        encoding: `amplitude`: the row voltage is proportional to the input. `pulse-width`: the row is
+            at +-v_read for a time proportional to the input, and columns integrate. `bit-serial`: one
+            bit plane of the input a cycle at +-v_read, the cycles' codes shifted and added in digital.
         v_read: Row voltage of a full-scale input, volt.
         overshoot: Largest relative overshoot of a row, counted against the thresholds.
     """
 
-    encoding: Literal["amplitude"] = "amplitude"
+    encoding: Literal["amplitude", "pulse-width", "bit-serial"] = "amplitude"
     v_read: Volt = Positive
     overshoot: float = Field(default=0.0, ge=0, le=1)
 
 
-class Dac(_Section):
+class _ConverterSection(_Section):
+    """What both directions have: resolution and errors.
+
+    Attributes:
+        bits: Resolution with sign; unset passes float64 fractions of full scale.
+        offset: Offset, LSB.
+        gain_error: Relative error of the full scale.
+        inl: Bound of the integral nonlinearity, LSB; each converter draws a smooth profile of its own.
+    """
+
+    bits: int | None = Field(default=None, ge=2, le=24)
+    offset: float = Field(default=0.0, ge=-100, le=100)
+    gain_error: float = Field(default=0.0, gt=-1, le=1)
+    inl: float = Field(default=0.0, ge=0, le=100)
+
+
+class Dac(_ConverterSection):
     """Row converters.
 
     Attributes:
-        bits: Resolution with sign; unset passes float64 fractions of full scale.
+        range_percentile: Percentile of |input| in calibration that maps to full scale, for each group of
+            inputs; `auto` takes the one of least squared error.
+        settling: Time constant of a row drive, second.
     """
 
-    bits: int | None = Field(default=None, ge=2, le=24)
+    range_percentile: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = 100.0
+    settling: Second = Field(default=0.0, ge=0)
 
 
-class Adc(_Section):
+class Adc(_ConverterSection):
     """Column converters.
 
     Attributes:
-        bits: Resolution with sign; unset passes float64 fractions of full scale.
         v_full_scale: Input of the largest code, volt.
-        range_percentile: Percentile of a tile's calibration sums that maps to full scale.
+        range_percentile: Percentile of calibration sums that maps to full scale; `auto` takes the one
+            of least squared error.
+        range_scope: What shares a full scale: each `tile`, or all tiles of a `layer`.
     """
 
-    bits: int | None = Field(default=None, ge=2, le=24)
     v_full_scale: Volt = Positive
-    range_percentile: float = Field(default=100.0, gt=0, le=100)
+    range_percentile: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = 100.0
+    range_scope: Literal["tile", "layer"] = "tile"
 
 
 class Amplifier(_Section):
-    """Transimpedance amplifiers; with `gain` unset they are ideal (no offset, limit or delay).
+    """Column amplifiers and integrators; with `gain` unset they are ideal (no offset, limit, delay or noise).
 
     Attributes:
         gain: Open-loop gain, V/V; unset for an ideal amplifier.
         gain_bandwidth: Gain-bandwidth product, hertz (one pole).
-        offset: Input-referred offset, volt.
+        offset: Input-referred offset of every amplifier, volt.
+        offset_sigma: Standard deviation of the offset from column to column, volt.
         v_saturation: Output limit of either sign, volt.
+        noise: Input-referred white noise density, V/sqrt(Hz); 0 leaves thermal noise out too.
     """
 
     gain: float | None = Field(default=None, gt=1)
     gain_bandwidth: Hertz = Field(default=1e9, gt=0)
     offset: Volt = 0.0
+    offset_sigma: Volt = Field(default=0.0, ge=0)
     v_saturation: Volt = Field(default=1.0, gt=0)
+    noise: float = Field(default=0.0, ge=0)
 
 
 class Timing(_Section):
     """One read cycle, for transient reads and waveforms.
 
     Rows are enabled from 0 to 0.9 of the cycle; the sample-and-hold tracks from 0.1 to
-    0.8 and holds to the end.
+    0.8 and holds to the end. With pulse-width input the integrators are reset until 0.1, and
+    pulses of full scale last from 0.1 to 0.7.
 
     Attributes:
         cycle: Length of a cycle, second.
@@ -198,6 +225,24 @@ class Timing(_Section):
 
     cycle: Second = Positive
     edge: Second = Positive
+
+
+class Periphery(_Section):
+    """The digital half, as fixed-point arithmetic; unset parts are float64.
+
+    Attributes:
+        gate_bits: Bits with sign of gate sums and of gate outputs.
+        state_bits: Bits with sign of c and h.
+        sum_max: Largest gate sum; larger ones saturate.
+        c_max: Largest |c|; larger ones saturate.
+        table_bits: Address bits of the sigmoid and tanh lookup tables.
+    """
+
+    gate_bits: int | None = Field(default=None, ge=2, le=24)
+    state_bits: int | None = Field(default=None, ge=2, le=24)
+    sum_max: float = Field(default=8.0, gt=0)
+    c_max: float = Field(default=8.0, gt=0)
+    table_bits: int | None = Field(default=None, ge=2, le=16)
 
 
 class Programming(_Section):
@@ -313,6 +358,7 @@ class HardwareConfig(_Section):
     adc: Adc
     amplifier: Amplifier = Amplifier()
     timing: Timing
+    periphery: Periphery = Periphery()
     programming: Programming | None = None
     device: Device = Device()
     stuck: Stuck = Stuck()
