@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Results go to stdout, everything else to stderr."""
+"""Commands that make a model, a Build, and its conductances: train, compile, program."""
 
 import json
 import shlex
@@ -8,53 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hvae_mnn import __version__
-from hvae_mnn.command import Group
-from hvae_mnn.terminal import (
-    print_device,
-    print_ir_drop,
-    print_programmed,
-    print_run,
-    print_table,
-    simulation_progress,
-    training_progress,
-)
+from hvae_mnn.cli.options import FOLDER, hardware_option, json_option, name_hardware, set_option, workers_option
+from hvae_mnn.command import Command
+from hvae_mnn.terminal import print_ir_drop, print_programmed, print_table, simulation_progress, training_progress
 
 if TYPE_CHECKING:
     from hvae_mnn.build import Build
-    from hvae_mnn.hardware import HardwareConfig
-
-# Commands import what they need when they run: `--help` stays instant, and torch is loaded by
-# those commands alone that read a model.
 
 
-_FOLDER = click.Path(path_type=Path)
-_hardware = click.option(
-    "--hardware",
-    default="default",
-    show_default=True,
-    metavar="PRESET|FILE",
-    help="Hardware preset (default, ideal, aist, ...) or TOML file.",
-)
-_set = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a value, e.g. array.tile_rows=32. Repeatable.",
-)
-
-
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="hvae-mnn")
-def main() -> None:
-    """Run a trained text VAE on memristor crossbars, circuit by circuit, in ngspice.
-
-    train a model, compile it to SPICE decks, simulate a sentence, plot what happened.
-    """
-
-
-@main.command(
+@click.command(
+    cls=Command,
     epilog="hvae-mnn train --corpus grammar --preset grammar --out model.pt",
     interrupted="the same command goes on from the last saved state",
 )
@@ -65,7 +28,7 @@ def main() -> None:
     help="`grammar`, or a folder with NAME.train.txt, NAME.valid.txt and NAME.test.txt.",
 )
 @click.option("--preset", type=click.Choice(["tiny", "grammar", "paper"]), default="tiny", show_default=True)
-@click.option("--out", required=True, type=_FOLDER, help="Checkpoint to write.")
+@click.option("--out", required=True, type=FOLDER, help="Checkpoint to write.")
 @click.option("--encoder", metavar="CELL+CELL", help="Cells of encoder 1 and 2 (lstm, gru, rnn), e.g. gru+lstm.")
 @click.option("--decoder", type=click.Choice(["lstm", "gru", "rnn"]), help="Cell of the decoder.")
 @click.option("--latent-mode", type=click.Choice(["last", "per-step"]), help="One z of the last token, or one a step.")
@@ -131,14 +94,15 @@ def train(
     click.echo(f"wrote {out}", err=True)
 
 
-@main.command(
+@click.command(
+    cls=Command,
     name="compile",
     epilog="hvae-mnn compile model.pt --hardware default --set array.tile_rows=32 --out build/",
 )
 @click.argument("model", metavar="MODEL")
-@_hardware
-@_set
-@click.option("--out", type=_FOLDER, default=Path("build"), show_default=True, help="Build folder to write.")
+@hardware_option
+@set_option
+@click.option("--out", type=FOLDER, default=Path("build"), show_default=True, help="Build folder to write.")
 @click.option("--force", is_flag=True, help="Replace another build in that folder.")
 @click.option("--report", is_flag=True, help="Print what wires cost at several tile sizes, and write no build.")
 def compile_command(
@@ -160,7 +124,7 @@ def compile_command(
         with simulation_progress() as progress:
             print_ir_drop(measure_ir_drop(open_model(model), config, progress=progress), config)
         return
-    build = save_build(compile_model(open_model(model), config, _hardware_name(hardware, overrides)), out, force)
+    build = save_build(compile_model(open_model(model), config, name_hardware(hardware, overrides)), out, force)
     name = build.manifest.hardware_name
     click.echo(f"{out}: {len(build.tiles)} decks, {build.memristors()} memristors, hardware {name}")
     for layer in build.manifest.layers:
@@ -179,71 +143,8 @@ def compile_command(
     _warn_unsettled(build)
 
 
-@main.command(
-    epilog='hvae-mnn simulate --sentence "the company said it will sell its shares" --waveforms encoder1.f.r0c0'
-)
-@click.option("--sentence", required=True, help="Words separated by spaces.")
-@click.option(
-    "--build",
-    "build_dir",
-    type=_FOLDER,
-    help="A compiled build; without it a shipped model is compiled once.",
-)
-@click.option("--model", metavar="NAME|FILE", help="Model to use without --build.  [default: ptb]")
-@click.option("--hardware", metavar="PRESET|FILE", help="Hardware to use without --build.  [default: default]")
-@_set
-@click.option("--backend", type=click.Choice(["spice", "nodal", "software"]), default="spice", show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the latent's noise.")
-@click.option(
-    "--waveforms",
-    "transient",
-    multiple=True,
-    metavar="TILE",
-    help="Read this tile in time and keep its waveforms; or `all`. Repeatable.",
-)
-@click.option("--workers", type=click.IntRange(min=1), help="ngspice processes.  [default: cores]")
-@click.option("--out", type=_FOLDER, default=Path("run"), show_default=True, help="Run folder to write.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def simulate(
-    sentence: str,
-    build_dir: Path | None,
-    model: str | None,
-    hardware: str | None,
-    overrides: tuple[str, ...],
-    backend: str,
-    seed: int,
-    transient: tuple[str, ...],
-    workers: int | None,
-    out: Path,
-    as_json: bool,
-) -> None:
-    """Run a sentence through the circuit.
-
-    Prints what the hardware says beside what the PyTorch model says with the same noise, where
-    they part, and the read error of each layer.
-    """
-    if build_dir is not None and (model or hardware or overrides):
-        raise click.UsageError("--build already says model and hardware; leave --model, --hardware and --set out")
-    from hvae_mnn.folders import check_replaceable
-    from hvae_mnn.run import may_replace_run, save_run
-    from hvae_mnn.simulate import simulate_sentence
-
-    check_replaceable(out, may_replace_run)
-    build = _open_build(build_dir, model, hardware, overrides)
-    with simulation_progress() as report:
-        run = simulate_sentence(
-            build, sentence, backend=backend, seed=seed, workers=workers, transient=transient, progress=report
-        )
-    save_run(run, out)
-    if as_json:
-        click.echo(json.dumps(run.to_json()))
-    else:
-        print_run(run)
-        click.echo(f"wrote {out}", err=True)
-
-
-@main.command(epilog="hvae-mnn program build/ --cells-per-tile 16 --out programming/")
-@click.argument("build_dir", metavar="BUILD", type=_FOLDER)
+@click.command(cls=Command, epilog="hvae-mnn program build/ --cells-per-tile 16 --out programming/")
+@click.argument("build_dir", metavar="BUILD", type=FOLDER)
 @click.option(
     "--cells-per-tile",
     type=click.IntRange(min=0),
@@ -263,9 +164,9 @@ def simulate(
     type=click.IntRange(min=0),
     help="Seed of devices, pulses, reads and the sample.  [default: the build's device.seed]",
 )
-@click.option("--workers", type=click.IntRange(min=1), help="ngspice processes.  [default: cores]")
-@click.option("--out", type=_FOLDER, default=Path("programming"), show_default=True, help="Folder to write.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@workers_option
+@click.option("--out", type=FOLDER, default=Path("programming"), show_default=True, help="Folder to write.")
+@json_option
 def program(
     build_dir: Path,
     cells_per_tile: int | None,
@@ -306,103 +207,11 @@ def program(
         click.echo(f"wrote {out}", err=True)
 
 
-@main.command(epilog="hvae-mnn plot run/ --signal encoder1.f.r0c0.out3 --out figure.png")
-@click.argument("folder", metavar="RUN|BUILD|PROGRAMMING", type=_FOLDER)
-@click.option(
-    "--signal",
-    "signals",
-    multiple=True,
-    metavar="NAME",
-    help="TILE.NODE of a run, or TILE of a build. Repeatable.",
-)
-@click.option(
-    "--out",
-    type=_FOLDER,
-    default=Path("figure.png"),
-    show_default=True,
-    help="Figure to write (png, pdf, svg).",
-)
-def plot(folder: Path, signals: tuple[str, ...], out: Path) -> None:
-    """Draw a run, a build or a programming.
-
-    A run gives its waveforms and its errors by layer and time step, a build its conductances, a
-    programming the way of single cells, the error that remains and the pulses it took.
-    """
-    from hvae_mnn.plot import plot_artifact
-
-    for path in plot_artifact(folder, signals, out):
-        click.echo(str(path))
-
-
-@main.command(epilog="hvae-mnn device --hardware aist-low-g --out device.png")
-@_hardware
-@_set
-@click.option(
-    "--out", type=_FOLDER, default=Path("device.png"), show_default=True, help="Figure to write (png, pdf, svg)."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def device(hardware: str, overrides: tuple[str, ...], out: Path, as_json: bool) -> None:
-    """Show what a memristor does.
-
-    Runs the dynamic memristor of a hardware in ngspice: its current-voltage loops under a sine,
-    and potentiation and depression by equal pulses.
-    """
-    from hvae_mnn.device import characterise
-    from hvae_mnn.drawing.style import check_format, save_figure
-    from hvae_mnn.hardware_files import load_hardware
-    from hvae_mnn.plot import plot_device
-
-    check_format(out)
-    curves = characterise(load_hardware(hardware, overrides), _hardware_name(hardware, overrides))
-    save_figure(plot_device(curves), out)
-    if as_json:
-        click.echo(json.dumps(curves.to_json()))
-    else:
-        print_device(curves)
-        click.echo(f"wrote {out}", err=True)
-
-
-@main.command(epilog="hvae-mnn doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.pass_context
-def doctor(context: click.Context, as_json: bool) -> None:
-    """Say what this machine has.
-
-    Names what to install; the exit code is 1 where something is missing.
-    """
-    from hvae_mnn.doctor import examine
-
-    findings = examine()
-    if as_json:
-        click.echo(json.dumps({finding.name: finding.value for finding in findings}))
-    else:
-        print_table({f.name: f.text if f.ok else f"MISSING: {f.text}" for f in findings})
-    if not all(finding.ok for finding in findings):
-        context.exit(1)
-
-
 def _encoder_pair(text: str) -> tuple[str, str]:
     cells = text.split("+")
     if len(cells) != 2:
         raise click.BadParameter(f"{text!r}: expected two cells, such as lstm+gru", param_hint="--encoder")
     return cells[0], cells[1]
-
-
-def _open_build(build_dir: Path | None, model: str | None, hardware: str | None, overrides: tuple[str, ...]) -> "Build":
-    from hvae_mnn.build import load_build
-    from hvae_mnn.hardware_files import load_hardware
-    from hvae_mnn.shipped import DEFAULT_MODEL, cached_build, open_model
-
-    if build_dir is not None:
-        return load_build(build_dir)
-    name = hardware or "default"
-    config: HardwareConfig = load_hardware(name, overrides)
-    return cached_build(open_model(model or DEFAULT_MODEL), config, _hardware_name(name, overrides))
-
-
-def _hardware_name(preset_or_file: str, overrides: tuple[str, ...]) -> str:
-    """Name a hardware so that a result says what was changed."""
-    return " ".join((preset_or_file, *overrides))
 
 
 def _warn_unsettled(build: "Build") -> None:
@@ -421,7 +230,3 @@ def _warn_unsettled(build: "Build") -> None:
             f"more than 1/4 LSB; transient reads will differ from settled ones. Lengthen timing.cycle",
             err=True,
         )
-
-
-if __name__ == "__main__":
-    main()

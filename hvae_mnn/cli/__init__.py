@@ -1,0 +1,26 @@
+"""The command line: parse, call, print. Results go to stdout, everything else to stderr.
+
+Commands import what they need when they run: `--help` stays instant, and torch is loaded by
+those commands alone that read a model.
+"""
+
+import click
+
+from hvae_mnn import __version__
+from hvae_mnn.cli.building import compile_command, program, train
+from hvae_mnn.cli.machine import device, doctor
+from hvae_mnn.cli.running import plot, simulate
+from hvae_mnn.command import Group
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="hvae-mnn")
+def main() -> None:
+    """Run a trained text VAE on memristor crossbars, circuit by circuit, in ngspice.
+
+    train a model, compile it to SPICE decks, simulate a sentence, plot what happened.
+    """
+
+
+for _command in (train, compile_command, program, simulate, plot, device, doctor):
+    main.add_command(_command)

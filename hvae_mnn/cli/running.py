@@ -1,0 +1,119 @@
+"""Commands that run a sentence and show what happened: simulate, plot."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hvae_mnn.cli.options import FOLDER, json_option, name_hardware, set_option, workers_option
+from hvae_mnn.command import Command
+from hvae_mnn.terminal import print_run, simulation_progress
+
+if TYPE_CHECKING:
+    from hvae_mnn.build import Build
+    from hvae_mnn.hardware import HardwareConfig
+
+
+@click.command(
+    cls=Command,
+    epilog='hvae-mnn simulate --sentence "the company said it will sell its shares" --waveforms encoder1.f.r0c0',
+)
+@click.option("--sentence", required=True, help="Words separated by spaces.")
+@click.option(
+    "--build",
+    "build_dir",
+    type=FOLDER,
+    help="A compiled build; without it a shipped model is compiled once.",
+)
+@click.option("--model", metavar="NAME|FILE", help="Model to use without --build.  [default: ptb]")
+@click.option("--hardware", metavar="PRESET|FILE", help="Hardware to use without --build.  [default: default]")
+@set_option
+@click.option("--backend", type=click.Choice(["spice", "nodal", "software"]), default="spice", show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the latent's noise.")
+@click.option(
+    "--waveforms",
+    "transient",
+    multiple=True,
+    metavar="TILE",
+    help="Read this tile in time and keep its waveforms; or `all`. Repeatable.",
+)
+@workers_option
+@click.option("--out", type=FOLDER, default=Path("run"), show_default=True, help="Run folder to write.")
+@json_option
+def simulate(
+    sentence: str,
+    build_dir: Path | None,
+    model: str | None,
+    hardware: str | None,
+    overrides: tuple[str, ...],
+    backend: str,
+    seed: int,
+    transient: tuple[str, ...],
+    workers: int | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Run a sentence through the circuit.
+
+    Prints what the hardware says beside what the PyTorch model says with the same noise, where
+    they part, and the read error of each layer.
+    """
+    if build_dir is not None and (model or hardware or overrides):
+        raise click.UsageError("--build already says model and hardware; leave --model, --hardware and --set out")
+    from hvae_mnn.folders import check_replaceable
+    from hvae_mnn.run import may_replace_run, save_run
+    from hvae_mnn.simulate import simulate_sentence
+
+    check_replaceable(out, may_replace_run)
+    build = _open_build(build_dir, model, hardware, overrides)
+    with simulation_progress() as report:
+        run = simulate_sentence(
+            build, sentence, backend=backend, seed=seed, workers=workers, transient=transient, progress=report
+        )
+    save_run(run, out)
+    if as_json:
+        click.echo(json.dumps(run.to_json()))
+    else:
+        print_run(run)
+        click.echo(f"wrote {out}", err=True)
+
+
+@click.command(cls=Command, epilog="hvae-mnn plot run/ --signal encoder1.f.r0c0.out3 --out figure.png")
+@click.argument("folder", metavar="RUN|BUILD|PROGRAMMING", type=FOLDER)
+@click.option(
+    "--signal",
+    "signals",
+    multiple=True,
+    metavar="NAME",
+    help="TILE.NODE of a run, or TILE of a build. Repeatable.",
+)
+@click.option(
+    "--out",
+    type=FOLDER,
+    default=Path("figure.png"),
+    show_default=True,
+    help="Figure to write (png, pdf, svg).",
+)
+def plot(folder: Path, signals: tuple[str, ...], out: Path) -> None:
+    """Draw a run, a build or a programming.
+
+    A run gives its waveforms and its errors by layer and time step, a build its conductances, a
+    programming the way of single cells, the error that remains and the pulses it took.
+    """
+    from hvae_mnn.plot import plot_artifact
+
+    for path in plot_artifact(folder, signals, out):
+        click.echo(str(path))
+
+
+def _open_build(build_dir: Path | None, model: str | None, hardware: str | None, overrides: tuple[str, ...]) -> "Build":
+    from hvae_mnn.build import load_build
+    from hvae_mnn.hardware_files import load_hardware
+    from hvae_mnn.shipped import DEFAULT_MODEL, cached_build, open_model
+
+    if build_dir is not None:
+        return load_build(build_dir)
+    name = hardware or "default"
+    config: HardwareConfig = load_hardware(name, overrides)
+    return cached_build(open_model(model or DEFAULT_MODEL), config, name_hardware(name, overrides))
