@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from hvae_mnn.errors import HardwareError
-from hvae_mnn.units import Ampere, Hertz, Metre, NotNegative, Ohm, Positive, Second, Siemens, Volt
+from hvae_mnn.units import Ampere, Hertz, Metre, NotNegative, Ohm, Percentile, Positive, Second, Siemens, Volt
 
 
 class _Section(BaseModel):
@@ -172,7 +172,7 @@ class Dac(_ConverterSection):
         settling: Time constant of a row drive, second.
     """
 
-    range_percentile: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = 100.0
+    range_percentile: Percentile = 100.0
     settling: Second = Field(default=0.0, ge=0)
 
 
@@ -187,7 +187,7 @@ class Adc(_ConverterSection):
     """
 
     v_full_scale: Volt = Positive
-    range_percentile: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = 100.0
+    range_percentile: Percentile = 100.0
     range_scope: Literal["tile", "layer"] = "tile"
 
 

@@ -1,6 +1,6 @@
 """Types of configuration values: SI numbers, or strings with a unit (`"50 mV"`, `"5 kohm"`)."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 from quantiphy import InvalidNumber, Quantity
@@ -33,6 +33,13 @@ def _in_unit(unit: str) -> BeforeValidator:
     return BeforeValidator(convert)
 
 
+def _check_percentile(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "auto" and not (number and 0 < value <= 100):
+        raise ValueError(f"is {value!r}; expected a percentile above 0 and up to 100, or auto")
+    return value
+
+
 Ohm = Annotated[float, _in_unit("ohm")]
 Volt = Annotated[float, _in_unit("V")]
 Ampere = Annotated[float, _in_unit("A")]
@@ -40,6 +47,7 @@ Siemens = Annotated[float, _in_unit("S")]
 Second = Annotated[float, _in_unit("s")]
 Metre = Annotated[float, _in_unit("m")]
 Hertz = Annotated[float, _in_unit("Hz")]
+Percentile = Annotated[float | Literal["auto"], BeforeValidator(_check_percentile)]
 
 Positive = Field(gt=0, allow_inf_nan=False)
 NotNegative = Field(ge=0, allow_inf_nan=False)

@@ -37,7 +37,7 @@ class WeightBlock:
 
 
 def plan_groups(layer: LayerWeights, ranges: Mapping[str, float]) -> tuple[GroupPlan, ...]:
-    """Give each group of inputs its full scale, the largest magnitude seen in calibration."""
+    """Give each group of inputs its full scale; one that was silent in calibration gets 1."""
     return tuple(GroupPlan(name=group.name, size=group.size, x_max=ranges[group.name] or 1.0) for group in layer.groups)
 
 

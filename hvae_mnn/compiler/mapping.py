@@ -15,19 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.compiler.blocks import WeightBlock
+from hvae_mnn.compiler.ranges import choose_full_scale, column_sums
 from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.plan import Tile, TilePlan, row_inputs
+from hvae_mnn.plan import Tile, TilePlan
 
 Array = NDArray[np.float64]
 
 
-def map_block(block: WeightBlock, calibration: Array, config: HardwareConfig) -> Tile:
+def map_block(block: WeightBlock, calibration: Array, config: HardwareConfig, full_scale: float | None = None) -> Tile:
     """Turn a block of weights into conductances and scales.
 
     Args:
         block: Weights for inputs as fractions of full scale.
         calibration: Inputs of the layer as fractions of full scale, (samples, inputs).
         config: The hardware.
+        full_scale: Gate sum that the ADC's full scale stands for; None for the tile's own, over calibration.
     """
     array = config.array
     g_middle, g_span = (array.g_max + array.g_min) / 2, array.g_max - array.g_min
@@ -40,16 +42,16 @@ def map_block(block: WeightBlock, calibration: Array, config: HardwareConfig) ->
         g_exact = g_middle - block.weights / k
     g = np.clip(g_exact, array.g_min, array.g_max)
     clipped = int(np.count_nonzero(np.abs(block.weights) > w_max * (1 + 1e-12)))
-    plan = _plan_tile(block, calibration, config, k, clipped)
+    if full_scale is None:
+        full_scale = choose_full_scale(column_sums(block, calibration), config.adc.range_percentile, config.adc.bits)
+    plan = _plan_tile(block, full_scale, config, k, clipped)
     return Tile(plan, g, g)
 
 
-def _plan_tile(block: WeightBlock, calibration: Array, config: HardwareConfig, k: float, clipped: int) -> TilePlan:
+def _plan_tile(block: WeightBlock, full_scale: float, config: HardwareConfig, k: float, clipped: int) -> TilePlan:
     array, v_read, v_adc = config.array, config.drive.v_read, config.adc.v_full_scale
     rows, columns = block.weights.shape
     inverted = array.scheme != "reference-column"
-    sums = row_inputs(block.inputs, calibration, bias=1.0) @ block.weights
-    full_scale = float(np.percentile(np.abs(sums), config.adc.range_percentile)) or 1.0
     r_s = 2 / (array.g_max + array.g_min)
     place = f"r{block.row_tile}c{block.column_tile}"
     return TilePlan(

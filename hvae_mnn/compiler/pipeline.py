@@ -10,6 +10,7 @@ from hvae_mnn.build import Build, Manifest
 from hvae_mnn.compiler.blocks import cut_blocks, plan_groups
 from hvae_mnn.compiler.compensation import compensate_tile
 from hvae_mnn.compiler.mapping import map_block
+from hvae_mnn.compiler.ranges import converted_inputs, group_ranges, shared_full_scale
 from hvae_mnn.errors import CheckpointError
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint
@@ -47,11 +48,14 @@ def compile_layer(
     weights: LayerWeights, checkpoint: Checkpoint, hardware: HardwareConfig
 ) -> tuple[LayerPlan, list[Tile], Array]:
     """Return a layer's plan, its tiles, and its calibration inputs as fractions of full scale."""
-    groups = plan_groups(weights, _ranges(checkpoint.ranges, weights.name))
+    largest = _ranges(checkpoint.ranges, weights.name)
+    samples = checkpoint.calibration[weights.name].astype(np.float64)
+    groups = plan_groups(weights, group_ranges(weights, samples, largest, hardware.dac))
     x_max = np.repeat([group.x_max for group in groups], [group.size for group in groups])
-    calibration = checkpoint.calibration[weights.name].astype(np.float64) / x_max
-    blocks = cut_blocks(weights, groups, hardware.array)
-    mapped = (compensate_tile(map_block(block, calibration, hardware), hardware) for block in blocks)
+    calibration = converted_inputs(samples / x_max, hardware.dac)
+    blocks = list(cut_blocks(weights, groups, hardware.array))
+    full_scale = shared_full_scale(blocks, calibration, hardware.adc)
+    mapped = (compensate_tile(map_block(block, calibration, hardware, full_scale), hardware) for block in blocks)
     tiles = [_program(tile, hardware) for tile in mapped]
     plan = LayerPlan(
         name=weights.name,
