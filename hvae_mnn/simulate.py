@@ -18,7 +18,7 @@ from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.engines.spice import SpiceEngine
 from hvae_mnn.errors import EngineError, SentenceError
-from hvae_mnn.model.cells import CellState, next_state, zero_state
+from hvae_mnn.model.cells import CellState, first_state, next_state, zero_state
 from hvae_mnn.model.corpus import EOS, PAD, SOS
 from hvae_mnn.model.vae import check_sentence
 from hvae_mnn.run import LayerTrace, Run, Side
@@ -157,6 +157,7 @@ class Simulation:
         self.traces = {layer.name: LayerTrace(layer.name) for layer in build.manifest.layers}
         self._reference = SoftwareEngine(build)
         self._parts = build.checkpoint.software_parts()
+        self._periphery = build.manifest.hardware.periphery
 
     def run(self, sentences: Sequence[Ids], noises: Sequence[Array]) -> list[Outcome]:
         """Encode and decode sentences, all at once."""
@@ -204,7 +205,8 @@ class Simulation:
         layer, limit = self.build.layer("decoder"), self.build.checkpoint.config.max_length
         drives = [np.atleast_2d(z) for z in latents]
         first = np.array([z[0] for z in drives]) @ self._parts.initial_weight.T
-        state = CellState(first, first.copy())
+        (x_max,) = (group.x_max for group in layer.groups if group.name == "h")
+        state = first_state(first, x_max, self._periphery)
         words = np.full(len(latents), SOS)
         said: list[list[int]] = [[] for _ in latents]
         speaking = np.arange(len(latents))
@@ -245,7 +247,7 @@ class Simulation:
             reading = readings[name]
             self.traces[name].record(self.engine, fractions[name], reading, exact[name].analog)
             sums = layers[name].gate_sums(self.engine.adc.decode(reading.codes))
-            states[name] = next_state(layers[name].cell, sums, request.state)
+            states[name] = next_state(layers[name].cell, sums, request.state, self._periphery)
         return states
 
     def _report(self, stage: str, done: int, total: int | None) -> None:

@@ -1,7 +1,8 @@
 """The digital half of a recurrent cell: gate sums in, next state out.
 
 The same numpy code runs behind every engine; an engine only supplies the gate sums
-(crossbar or software). Gate names are those of `hvae_mnn.model.layers`.
+(crossbar or software). Gate names are those of `hvae_mnn.model.layers`. A controller's fixed-point
+numbers are in `hvae_mnn.physics.periphery`.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+
+from hvae_mnn.hardware import Periphery
+from hvae_mnn.physics.periphery import Arithmetic
 
 Array = NDArray[np.float64]
 GateSums = Mapping[str, Array]
@@ -43,34 +46,49 @@ def zero_state(batch: int, hidden: int) -> CellState:
     return CellState(np.zeros((batch, hidden)), np.zeros((batch, hidden)))
 
 
-def next_state(cell: str, sums: GateSums, state: CellState) -> CellState:
+def next_state(cell: str, sums: GateSums, state: CellState, periphery: Periphery | None = None) -> CellState:
     """Apply gates and products.
 
     Args:
         cell: `lstm`, `gru` or `rnn`.
         sums: For each gate, W [inputs] + b, (batch, hidden).
         state: State of the step before.
+        periphery: Fixed-point numbers and tables; float64 if not given.
     """
-    return _CELLS[cell](sums, state)
+    return _CELLS[cell](sums, state, Arithmetic(periphery or Periphery()))
 
 
-def _lstm(sums: GateSums, state: CellState) -> CellState:
+def first_state(h: Array, x_max: float, periphery: Periphery | None = None) -> CellState:
+    """Return the state that a layer starts from instead of zero.
+
+    Args:
+        h: What both h and c start as, (batch, hidden); it may lie beyond +-1.
+        x_max: The layer's full scale of h; fixed-point numbers saturate there, as its row converters do.
+        periphery: Fixed-point numbers; float64 if not given.
+    """
+    digital = Arithmetic(periphery or Periphery())
+    return CellState(digital.hidden(h, x_max), digital.cell(h.copy()))
+
+
+def _lstm(sums: GateSums, state: CellState, digital: Arithmetic) -> CellState:
     """Eqs. 10-11 of Hu & Yang 2023, with the candidate's bias that eq. 10 leaves out and no peephole."""
-    c = expit(sums["f"]) * state.c + expit(sums["i"]) * np.tanh(sums["g"])
-    return CellState(expit(sums["o"]) * np.tanh(c), c)
+    kept = digital.cell(digital.sigmoid(sums["f"]) * state.c)
+    c = digital.cell(kept + digital.gate(digital.sigmoid(sums["i"]) * digital.tanh(sums["g"])))
+    return CellState(digital.hidden(digital.gate(digital.sigmoid(sums["o"]) * digital.tanh_cell(c))), c)
 
 
-def _gru(sums: GateSums, state: CellState) -> CellState:
+def _gru(sums: GateSums, state: CellState, digital: Arithmetic) -> CellState:
     """Gated recurrent unit as in torch: r multiplies W_hn h + b_hn, so n has two crossbars."""
-    update = expit(sums["z"])
-    candidate = np.tanh(sums["n_x"] + expit(sums["r"]) * sums["n_h"])
-    h = (1 - update) * candidate + update * state.h
+    update = digital.sigmoid(sums["z"])
+    reset = digital.gate_sum(digital.sigmoid(sums["r"]) * digital.gate_sum(sums["n_h"]))
+    candidate = digital.tanh(digital.gate_sum(sums["n_x"]) + reset)
+    h = digital.hidden(digital.gate((1 - update) * candidate) + digital.gate(update * state.h))
     return CellState(h, h)
 
 
-def _rnn(sums: GateSums, state: CellState) -> CellState:
-    h = np.tanh(sums["h"])
+def _rnn(sums: GateSums, state: CellState, digital: Arithmetic) -> CellState:
+    h = digital.hidden(digital.tanh(sums["h"]))
     return CellState(h, h)
 
 
-_CELLS: Mapping[str, Callable[[GateSums, CellState], CellState]] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
+_CELLS: Mapping[str, Callable[[GateSums, CellState, Arithmetic], CellState]] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
