@@ -24,8 +24,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dposv
+from threadpoolctl import ThreadpoolController
 
 Array = NDArray[np.float64]
+
+_BLAS = ThreadpoolController()
 
 TINY = 1e-150
 """No product of steps along a line is divided by if it is below this. Chosen: its reciprocal is far from overflow."""
@@ -71,11 +74,12 @@ def solve_ports(lines: Sequence[RowLines], r_wire: float, r_driver: float) -> Po
     reduced = [(line.sign, _reduce_lines(line.g, 1 / r_wire, 1 / (r_driver + r_wire))) for line in lines]
     state = np.zeros((columns, columns + rows), order="F")  # load, then transfer as (columns, rows)
     load, transfer = state[:, :columns], state[:, columns:]
-    for row in range(rows):
-        _add_load([each for _, each in reduced], row, load)
-        for sign, each in reduced:
-            transfer[:, row] += sign * each.transfer[row]
-        _pass_segments(state[:, : columns + row + 1], r_wire)
+    with _BLAS.limit(limits=1):  # the steps are small: more threads wait for each other, on busy cores for long
+        for row in range(rows):
+            _add_load([each for _, each in reduced], row, load)
+            for sign, each in reduced:
+                transfer[:, row] += sign * each.transfer[row]
+            _pass_segments(state[:, : columns + row + 1], r_wire)
     _mirror(load)
     return PortAdmittance(transfer.T.copy(), load.copy())
 

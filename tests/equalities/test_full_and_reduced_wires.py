@@ -34,18 +34,21 @@ CASES = {
 def test_column_values_are_equal(tmp_path, case, r_wire):
     preset, overrides = case
     overrides = (*TILED, *overrides, f"array.r_wire={r_wire}")
-    readings = {}
+    readings, klu = {}, False
     for wires in ("full", "reduced"):
         build = make_build(tmp_path / wires, preset, (*overrides, f"array.parasitics={wires}"), **TINY)
         inputs = {name: layer_inputs(build, name)[[0, 1, 3, 6, 10]] for name in ("encoder1", "encoder2")}
         nodal = NodalEngine(build)
         with SpiceEngine(build, workers=1) as spice:
+            klu |= spice.info.klu
             readings[wires] = spice.step({name: nodal.dac.encode(rows) for name, rows in inputs.items()})
         readings["nodal"] = nodal.step({name: nodal.dac.encode(rows) for name, rows in inputs.items()})
     without = NodalEngine(make_build(None, preset, (*TILED, *overrides[2:-1]), **TINY))
+    tolerance = 2e-5 if klu else 1e-6  # KLU keeps its first pivots, which an amplifier that saturates makes poor
     for name, rows in inputs.items():
         full = readings["full"][name].analog
-        np.testing.assert_allclose(readings["reduced"][name].analog, full, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(readings["nodal"][name].analog, full, rtol=0, atol=1e-6)
+        for other in ("reduced", "nodal"):
+            np.testing.assert_allclose(readings[other][name].analog, full, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(readings["nodal"][name].analog, readings["reduced"][name].analog, rtol=0, atol=1e-6)
         if r_wire > 1 and "array.r_driver=100" not in overrides:  # the wires are seen at all
             assert np.abs(without.step({name: rows})[name].analog - full).max() > 1e-3
