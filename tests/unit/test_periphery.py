@@ -117,11 +117,13 @@ def test_halves_of_a_code_go_upwards_where_float64_just_misses_them() -> None:
     settings = Periphery(gate_bits=8, state_bits=8, c_max=8.0)
     controller, halves = Controller(settings), 0
     grid = np.linspace(-6, 6, 601)[None]
-    sums = {"i": np.full_like(grid, 8.0), "f": np.full_like(grid, -8.0), "g": grid, "o": grid}
-    found = next_state("lstm", sums, CellState(np.zeros_like(grid), np.zeros_like(grid)), settings)
+    sums = {"i": np.full_like(grid, 8.0), "f": np.full_like(grid, 8.0), "g": grid, "o": grid}
+    before = [round_to_code(Fraction(value), 8, 8.0) for value in np.linspace(-7, 7, 601)]
+    state = CellState(np.zeros_like(grid), np.array([[float(c) for c in before]]))
+    found = next_state("lstm", sums, state, settings)
     for unit in range(grid.size):
         values = {gate: Fraction(value[0, unit]) for gate, value in sums.items()}
-        _, c = controller.lstm(values, Fraction(0), Fraction(0))
+        _, c = controller.lstm(values, Fraction(0), before[unit])
         code = controller.gate(controller.sigmoid(values["i"]) * controller.tanh(values["g"])) * 127
         halves += code % 8 == 4
         assert found.c[0, unit] == pytest.approx(float(c), abs=1e-12)
