@@ -10,6 +10,7 @@ from quantiphy import Quantity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hvae_mnn.calibrate import CalibrationReport
     from hvae_mnn.device import DeviceCurves
     from hvae_mnn.hardware import HardwareConfig
     from hvae_mnn.ir_drop import IrDrop
@@ -98,6 +99,24 @@ def print_programmed(programmed: "Programmed") -> None:
             f"G apart by at most {both['largest_difference']:.2g} of range"
         )
     click.echo(f"errors in parts of the conductance range, hardware {programmed.hardware_name}, seed {programmed.seed}")
+
+
+def print_calibration(found: "CalibrationReport") -> None:
+    """Print full scales, what is clipped and how far sums are off, before and after."""
+    click.echo("layer      build   clipped in  clipped out  rms error  rms error of gate sums  full scales")
+    for layer in found.layers:
+        rows = (("before", layer.before, layer.x_max_before), ("after", layer.after, layer.x_max_after))
+        for name, errors, scales in rows:
+            click.echo(
+                f"{layer.name:<10} {name:<6} {errors.clipped_inputs:>11.3%}  {errors.clipped_sums:>11.3%}  "
+                f"{errors.rms_error:>9.3%}  {errors.gate_rms_error:>22.4f}  "
+                + ", ".join(f"{group} {x_max:.3g}" for group, x_max in scales.items())
+            )
+    click.echo(
+        f"{found.sentences} training sentences of {found.corpus} and {found.held_out} held out, "
+        f"{found.unknown:.1%} of words unknown; rms error in % of each tile's full scale; "
+        f"hardware {found.hardware_name}, seed {found.seed}"
+    )
 
 
 def _word(tokens: tuple[str, ...], place: int) -> str:

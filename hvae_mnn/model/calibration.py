@@ -4,7 +4,7 @@ Converters need to know how large each group of inputs gets. Both results are ac
 text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from torch import Tensor
 from hvae_mnn.model.corpus import PAD, Sentence
 from hvae_mnn.model.layers import LAYERS
 from hvae_mnn.model.vae import TextVae, pad_batch
+
+Progress = Callable[[str, int, int | None], None]
 
 _BATCH = 64
 
@@ -32,7 +34,6 @@ class Calibration:
     ranges: dict[str, dict[str, float]]
 
 
-@torch.no_grad()
 def calibrate(
     model: TextVae,
     sentences: Sequence[Sentence],
@@ -40,30 +41,50 @@ def calibrate(
     seed: int,
     sentence_count: int = 2000,
     samples: int = 256,
+    progress: Progress | None = None,
 ) -> Calibration:
     """Run sentences drawn at random through the model and look at every layer's inputs.
 
-    Dropout is off; the decoder is teacher-forced at a sampled z, its first state included.
+    Args:
+        model: The trained network.
+        sentences: Training sentences.
+        seed: Seed of the draw of sentences and samples, and of the latents.
+        sentence_count: Sentences to run, at most all.
+        samples: Vectors to keep of each layer, at most all.
+        progress: Called with a stage, the sentences done and all.
     """
     rng = np.random.default_rng(seed)
     count = min(sentence_count, len(sentences))
     chosen = sorted(rng.choice(len(sentences), count, replace=False), key=lambda i: len(sentences[i]))
-    generator = torch.Generator().manual_seed(seed)
-    was_training = model.training
-    model.eval()
-    collected: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in LAYERS}
-    for start in range(0, count, _BATCH):
-        tokens = pad_batch([sentences[i] for i in chosen[start : start + _BATCH]])
-        for layer, inputs in layer_inputs(model, tokens, generator).items():
-            collected[layer].append(inputs.numpy())
-    model.train(was_training)
-    vectors = {layer: np.concatenate(parts) for layer, parts in collected.items()}
+    vectors = collect_inputs(model, [sentences[i] for i in chosen], seed=seed, progress=progress)
     return Calibration(
         samples={
             layer: v[np.sort(rng.choice(len(v), min(samples, len(v)), replace=False))] for layer, v in vectors.items()
         },
         ranges={layer: _ranges(model, layer, v) for layer, v in vectors.items()},
     )
+
+
+@torch.no_grad()
+def collect_inputs(
+    model: TextVae, sentences: Sequence[Sentence], *, seed: int, progress: Progress | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Return what each layer reads at every step of sentences, (steps, rows) a layer, in the order of its groups.
+
+    Dropout is off; the decoder is teacher-forced at a z sampled with `seed`, its first state included.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    was_training = model.training
+    model.eval()
+    collected: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in LAYERS}
+    for start in range(0, len(sentences), _BATCH):
+        batch = sentences[start : start + _BATCH]
+        for layer, inputs in layer_inputs(model, pad_batch(batch), generator).items():
+            collected[layer].append(inputs.numpy())
+        if progress is not None:
+            progress("calibration", start + len(batch), len(sentences))
+    model.train(was_training)
+    return {layer: np.concatenate(parts) for layer, parts in collected.items()}
 
 
 def layer_inputs(model: TextVae, tokens: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
