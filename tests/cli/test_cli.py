@@ -37,7 +37,9 @@ def refused(result: Result, *parts: str) -> None:
         assert part in result.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "compile", "simulate", "program", "device", "plot", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["train", "compile", "calibrate", "simulate", "program", "device", "plot", "doctor"]
+)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from making import make_build
 
 from hvae_mnn.build import load_build
-from hvae_mnn.commands_calibrate import calibrate
+from hvae_mnn.cli.calibrating import calibrate
 
 LINES = "a b c\nd e a b\nc\ne d c b a\n" * 5
 
