@@ -22,12 +22,14 @@ from hvae_mnn.run import Run, is_run, load_run
 if TYPE_CHECKING:
     from hvae_mnn.build import Build
     from hvae_mnn.device import DeviceCurves
+    from hvae_mnn.explain import Explanation
 
 __all__ = [
     "plot_artifact",
     "plot_conductances",
     "plot_device",
     "plot_errors",
+    "plot_explanation",
     "plot_programmed",
     "plot_run",
     "plot_waveforms",
@@ -126,6 +128,14 @@ def plot_device(curves: "DeviceCurves") -> Figure:
 
     with figure_style():
         return draw_device(curves)
+
+
+def plot_explanation(explanation: "Explanation") -> Figure:
+    """Draw where a Run's error comes from: a bar a factor, alone and with those before it."""
+    from hvae_mnn.drawing.explanation import draw_explanation  # a Run is drawn without loading the engines
+
+    with figure_style():
+        return draw_explanation(explanation)
 
 
 def plot_conductances(build: "Build", name: str | None = None) -> Figure:

@@ -9,7 +9,7 @@ run/
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,8 @@ class Run:
         seed: Seed of the noise.
         seconds: Time of the simulation, engine start not counted.
         waveforms: Tiles that were read in time.
+        build: Folder of the Build, as it was named; None where it lay in memory or the run is an older one.
+        build_hash: What `hvae_mnn.simulate.hash_build` said of it; None in older runs.
     """
 
     sentence: str
@@ -150,13 +152,13 @@ class Run:
     seed: int
     seconds: float
     waveforms: Mapping[str, Waveform] = field(default_factory=dict)
+    build: str | None = None
+    build_hash: str | None = None
 
     @property
     def agreement(self) -> float:
         """Equal tokens at equal places, over the longer of the two sentences."""
-        longer = max(len(self.hardware.tokens), len(self.software.tokens))
-        equal = sum(a == b for a, b in zip(self.hardware.tokens, self.software.tokens, strict=False))
-        return equal / longer if longer else 1.0
+        return share_equal(self.hardware.tokens, self.software.tokens)
 
     @property
     def parts_at(self) -> int | None:
@@ -182,7 +184,15 @@ class Run:
             "model_hash": self.model_hash,
             "seed": self.seed,
             "seconds": round(self.seconds, 3),
+            "build": self.build,
+            "build_hash": self.build_hash,
         }
+
+
+def share_equal(first: Sequence[str], second: Sequence[str]) -> float:
+    """Return equal tokens at equal places, over the longer of two sentences; 1 where both are empty."""
+    longer = max(len(first), len(second))
+    return sum(a == b for a, b in zip(first, second, strict=False)) / longer if longer else 1.0
 
 
 def save_run(run: Run, folder: Path) -> None:
@@ -227,6 +237,8 @@ def load_run(folder: Path) -> Run:
             seed=values["seed"],
             seconds=values["seconds"],
             waveforms=_load_waveforms(folder / "waveforms.npz"),
+            build=_text_or_none(values.get("build")),
+            build_hash=_text_or_none(values.get("build_hash")),
         )
     except (OSError, EOFError, KeyError, TypeError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ArtifactError(f"{folder}: the run is damaged ({error}); simulate again") from None
@@ -240,6 +252,13 @@ def may_replace_run(folder: Path) -> bool:
 def is_run(folder: Path) -> bool:
     """Say whether a folder is a Run."""
     return (folder / RUN_FILE).is_file()
+
+
+def _text_or_none(value: Any) -> str | None:
+    """Return what a key that older runs have not holds."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")
+    return value
 
 
 def _load_side(values: Mapping[str, Any]) -> Side:

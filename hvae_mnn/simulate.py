@@ -5,6 +5,8 @@ the vocabulary. The engine is asked for column readings only, so every backend r
 same code.
 """
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,7 +111,24 @@ def simulate_sentence(
         seed=seed,
         seconds=seconds,
         waveforms=waveforms,
+        build=None if build.folder is None else str(build.folder),
+        build_hash=hash_build(build),
     )
+
+
+def hash_build(build: Build) -> str:
+    """Return a SHA-256 of the model, the hardware and the calibration: what decides how a Build reads.
+
+    Calibration counts as files hold it, in 16 bits. Left out are tiles, which differ in their last digits from
+    machine to machine, and values of the hardware that are not set.
+    """
+    checkpoint = build.checkpoint
+    digest = hashlib.sha256(build.manifest.model_hash.encode())
+    digest.update(build.manifest.hardware.model_dump_json(exclude_defaults=True).encode())
+    digest.update(json.dumps(checkpoint.ranges, sort_keys=True).encode())
+    for layer in sorted(checkpoint.calibration):
+        digest.update(checkpoint.calibration[layer].astype(np.float16).tobytes())
+    return digest.hexdigest()
 
 
 def draw_noise(build: Build, ids: Ids, seed: int) -> Array:

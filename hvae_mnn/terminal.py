@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from hvae_mnn.calibrate import CalibrationReport
     from hvae_mnn.device import DeviceCurves
+    from hvae_mnn.explain import Explanation, Measured
     from hvae_mnn.hardware import HardwareConfig
     from hvae_mnn.ir_drop import IrDrop
     from hvae_mnn.model.training import Progress as TrainingProgress
@@ -117,6 +118,34 @@ def print_calibration(found: "CalibrationReport") -> None:
         f"{found.unknown:.1%} of words unknown; rms error in % of each tile's full scale; "
         f"hardware {found.hardware_name}, seed {found.seed}"
     )
+
+
+def print_explanation(found: "Explanation") -> None:
+    """Print the error of each layer and the words kept, a line a factor: alone, and with those before it."""
+    width = 2 + max(8, *(len(name) for name in found.layers))
+    names = "".join(f"{name:>{width}}" for name in (*found.layers, "words"))
+
+    def show(measured: "Measured") -> str:
+        shares = (f"{100 * measured.errors[name]:.3f}%" for name in found.layers)
+        return "".join(f"{share:>{width}}" for share in (*shares, f"{measured.agreement:.0%}"))
+
+    click.echo(f"sentence   {found.sentence}")
+    click.echo(f"hardware   {found.hardware_preset}")
+    click.echo("rms error of column sums in % of full scale; words equal to those of the software model in free run")
+    click.echo(f"{'':<20}{'alone':>{len(names)}}   {'with all above':>{len(names)}}")
+    click.echo(f"{'':<20}{names}   {names}")
+    click.echo(f"{'ideal':<20}{show(found.ideal)}")
+    for effect in found.effects:
+        alone = show(effect.alone) if effect.present else f"{'not in this hardware':>{len(names)}}"
+        click.echo(f"{effect.factor:<20}{alone}   {show(effect.cumulative)}")
+    check = found.check
+    if check is None:
+        click.echo("check      none: the run was read with the weights themselves")
+        return
+    text = f"check      the whole hardware gives {check.equal} of the run's {check.readings} column sums again"
+    if check.equal < check.readings:
+        text += f", the others within {100 * check.largest:.2g}% of full scale"
+    click.echo(f"{text} ({check.engine})" + ("" if check.agrees else ": these are not the run's reads"))
 
 
 def _word(tokens: tuple[str, ...], place: int) -> str:

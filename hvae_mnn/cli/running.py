@@ -1,4 +1,4 @@
-"""Commands that run a sentence and show what happened: simulate, plot."""
+"""Commands that run a sentence and show what happened: simulate, plot, explain."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 
 from hvae_mnn.cli.options import FOLDER, json_option, name_hardware, set_option, workers_option
 from hvae_mnn.command import Command
-from hvae_mnn.terminal import print_run, simulation_progress
+from hvae_mnn.terminal import print_explanation, print_run, simulation_progress
 
 if TYPE_CHECKING:
     from hvae_mnn.build import Build
@@ -105,6 +105,39 @@ def plot(folder: Path, signals: tuple[str, ...], out: Path) -> None:
 
     for path in plot_artifact(folder, signals, out):
         click.echo(str(path))
+
+
+@click.command(cls=Command, epilog="hvae-mnn explain run/ --out error.png")
+@click.argument("folder", metavar="RUN", type=FOLDER)
+@click.option("--build", "build_dir", type=FOLDER, help="The run's build, where it is not in its old place.")
+@click.option("--out", type=FOLDER, help="Figure to write (png, pdf, svg).")
+@json_option
+def explain(folder: Path, build_dir: Path | None, out: Path | None, as_json: bool) -> None:
+    """Say where a run's error comes from.
+
+    Takes the run's hardware apart: each imperfection alone in hardware that is ideal otherwise, and on
+    top of those before it, over the inputs that the run's layers read. Needs no ngspice.
+    """
+    from hvae_mnn.drawing.style import check_format, save_figure
+    from hvae_mnn.explain import explain_run, find_build
+    from hvae_mnn.run import load_run
+
+    if out is not None:
+        check_format(out)
+    run = load_run(folder)
+    build = find_build(run, build_dir)
+    with simulation_progress() as report:
+        found = explain_run(run, build, report)
+    if out is not None:
+        from hvae_mnn.plot import plot_explanation
+
+        save_figure(plot_explanation(found), out)
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+        return
+    print_explanation(found)
+    if out is not None:
+        click.echo(f"wrote {out}", err=True)
 
 
 def _open_build(build_dir: Path | None, model: str | None, hardware: str | None, overrides: tuple[str, ...]) -> "Build":

@@ -38,7 +38,7 @@ def refused(result: Result, *parts: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "compile", "calibrate", "simulate", "program", "device", "plot", "doctor"]
+    "command", ["train", "compile", "calibrate", "simulate", "program", "device", "plot", "explain", "doctor"]
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = run(command, "--help")
