@@ -2,6 +2,7 @@
 
 from hvae_mnn.errors import HardwareError
 from hvae_mnn.hardware import HardwareConfig, StaticMemristor
+from hvae_mnn.physics.encoding import PULSE_SHARE, PULSE_START, SAMPLE_STOP, pulse_ramp, pulse_ticks
 from hvae_mnn.units import show
 
 
@@ -172,6 +173,40 @@ def _rule_wires(config: HardwareConfig) -> str | None:
     return None
 
 
+def _rule_converter_errors(config: HardwareConfig) -> str | None:
+    for name, section in (("dac", config.dac), ("adc", config.adc)):
+        given = [key for key in ("offset", "gain_error", "inl") if getattr(section, key)]
+        given += ["settling"] if name == "dac" and config.dac.settling and not _pulses(config) else []
+        if section.bits is None and given:
+            return f"{name}.{given[0]} is set but {name}.bits is unset, an ideal converter; set bits or leave it out"
+    return None
+
+
+def _rule_bit_planes(config: HardwareConfig) -> str | None:
+    if config.drive.encoding != "bit-serial" or config.dac.bits is not None:
+        return None
+    return "drive.encoding is bit-serial but dac.bits, which says how many bit planes there are, is unset; set it"
+
+
+def _rule_pulses_fit(config: HardwareConfig) -> str | None:
+    if not _pulses(config) or config.dac.bits is None:
+        return None
+    ticks = pulse_ticks(config)
+    longest = (1 + config.dac.gain_error) * (ticks + abs(config.dac.offset) + config.dac.inl) + pulse_ramp(config) / 2
+    most = ticks * (SAMPLE_STOP - PULSE_START) / PULSE_SHARE
+    if longest < most * 0.98:
+        return None
+    return (
+        f"drive.encoding is pulse-width, and with dac.offset, gain_error and inl a pulse lasts up to {longest:.4g} "
+        f"clock ticks; columns are sampled after {most:.4g}; lower the errors"
+    )
+
+
+def _pulses(config: HardwareConfig) -> bool:
+    """Say whether rows are pulsed."""
+    return config.drive.encoding == "pulse-width"
+
+
 _RULES = (
     _rule_resistances,
     _rule_can_be_set,
@@ -188,4 +223,7 @@ _RULES = (
     _rule_error_range,
     _rule_stuck,
     _rule_wires,
+    _rule_converter_errors,
+    _rule_bit_planes,
+    _rule_pulses_fit,
 )

@@ -91,7 +91,7 @@ class LayerTrace:
         self.analog.append(reading.analog)
         self.error.append(engine.adc.decode(reading.codes) - exact)
         self.clipped_inputs += engine.dac.count_clipped(fractions)
-        self.clipped_outputs += engine.adc.count_clipped(reading.analog)
+        self.clipped_outputs += reading.clipped
 
     @property
     def rms_error(self) -> float:

@@ -48,6 +48,12 @@ def map_block(block: WeightBlock, calibration: Array, config: HardwareConfig, fu
     return Tile(plan, g, g)
 
 
+def _reference_swing(config: HardwareConfig) -> float:
+    """Return the output of the reference column's amplifier with all rows at full scale, volt: it must not saturate."""
+    limit = config.amplifier.v_saturation if config.amplifier.gain else np.inf
+    return min(config.adc.v_full_scale, 0.9 * limit)
+
+
 def _plan_tile(block: WeightBlock, full_scale: float, config: HardwareConfig, k: float, clipped: int) -> TilePlan:
     array, v_read, v_adc = config.array, config.drive.v_read, config.adc.v_full_scale
     rows, columns = block.weights.shape
@@ -64,7 +70,7 @@ def _plan_tile(block: WeightBlock, full_scale: float, config: HardwareConfig, k:
         weight_per_siemens=k,
         r_s=None if array.scheme == "differential" else r_s,
         r_f=k * v_adc / (v_read * full_scale),
-        r_reference=None if inverted else v_adc * r_s / (v_read * rows),
+        r_reference=None if inverted else _reference_swing(config) * r_s / (v_read * rows),
         full_scale=full_scale,
         scale=-full_scale if inverted else full_scale,
         clipped_weights=clipped,

@@ -15,6 +15,7 @@ from hvae_mnn.errors import CheckpointError
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.layers import LayerWeights
+from hvae_mnn.physics.encoding import cycle_inputs
 from hvae_mnn.physics.variation import program_conductances
 from hvae_mnn.plan import LayerPlan, Tile
 
@@ -54,8 +55,9 @@ def compile_layer(
     x_max = np.repeat([group.x_max for group in groups], [group.size for group in groups])
     calibration = converted_inputs(samples / x_max, hardware.dac)
     blocks = list(cut_blocks(weights, groups, hardware.array))
-    full_scale = shared_full_scale(blocks, calibration, hardware.adc)
-    mapped = (compensate_tile(map_block(block, calibration, hardware, full_scale), hardware) for block in blocks)
+    cycles = cycle_inputs(calibration, hardware)
+    full_scale = shared_full_scale(blocks, cycles, hardware.adc)
+    mapped = (compensate_tile(map_block(block, cycles, hardware, full_scale), hardware) for block in blocks)
     tiles = [_program(tile, hardware) for tile in mapped]
     plan = LayerPlan(
         name=weights.name,

@@ -20,10 +20,14 @@ class Reading:
     Attributes:
         codes: ADC codes, (batch, outputs); fractions of full scale where unquantised.
         analog: Column values before the ADC, fractions of full scale, (batch, outputs).
+        clipped: Column values beyond the ADC's range, over all cycles of the read.
+
+    A bit-serial read is its cycles shifted and added, in units of one cycle's codes.
     """
 
     codes: Array
     analog: Array
+    clipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,22 @@ class Waveform:
     time: Array
     signals: Mapping[str, Array] = field(repr=False)
     cycle: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCycle:
+    """How a cycle is run in time.
+
+    Attributes:
+        command: ngspice's command.
+        timed: Whether every read is one; `op` otherwise.
+        limit: Output at which an integrator saturates, volt; even steps do not find that corner. None where
+            steps are not even, or nothing saturates.
+    """
+
+    command: str
+    timed: bool = False
+    limit: float | None = None
 
 
 class Engine(Protocol):

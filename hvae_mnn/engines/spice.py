@@ -7,14 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.build import Build
-from hvae_mnn.engines.base import ClosingEngine, EngineInfo, Reading, Waveform
+from hvae_mnn.compiler.decks import format_cycle
+from hvae_mnn.engines.base import ClosingEngine, EngineInfo, ReadCycle, Reading, Waveform
 from hvae_mnn.engines.pool import WorkerPool
 from hvae_mnn.errors import ArtifactError, EngineError
+from hvae_mnn.physics.amplifiers import NoiseSource, amplifier_offsets
 from hvae_mnn.physics.converters import Converter
+from hvae_mnn.physics.crossbar import solve_array
+from hvae_mnn.physics.encoding import driver, join_cycles, split_cycles
 from hvae_mnn.plan import BIAS, LayerPlan, TilePlan, row_inputs
 
 Array = NDArray[np.float64]
 
+_Job = tuple[int, Array, Array | None]  # deck number, codes (cycles, rows), offsets (cycles, amplifiers)
 _FACTORY = "hvae_mnn.engines.spice_worker:SpiceWorker"
 
 
@@ -35,8 +40,8 @@ def describe_ngspice() -> dict[str, str | bool]:
 class SpiceEngine(ClosingEngine):
     """ngspice in worker processes, one deck a tile.
 
-    Tiles are read settled (`op`); those named in `transient`, and all tiles of dynamic
-    memristors, are read by one cycle of `tran` and leave a waveform.
+    Tiles are read settled (`op`), or by one cycle of `tran` where rows are pulsed. Those named in
+    `transient`, and all tiles of dynamic memristors, are read in time and leave a waveform.
     """
 
     def __init__(self, build: Build, workers: int | None = None, transient: Collection[str] = ()) -> None:
@@ -51,6 +56,8 @@ class SpiceEngine(ClosingEngine):
         hardware = build.manifest.hardware
         self._folder, self._hardware = build.folder.resolve(), hardware
         self.dac, self.adc = Converter(hardware.dac.bits), Converter(hardware.adc.bits)
+        self._driver = driver(hardware)
+        self._noise = _noise_sources(build)
         self._full_wires = hardware.array.wires == "full"
         self._layers = {layer.name: layer for layer in build.manifest.layers}
         self._tiles = [tile for layer in build.manifest.layers for tile in layer.tiles]
@@ -68,17 +75,21 @@ class SpiceEngine(ClosingEngine):
 
     def step(self, codes: Mapping[str, Array]) -> dict[str, Reading]:
         """Read some layers once, all their tiles side by side."""
-        jobs: list[list[tuple[int, Array]]] = [[] for _ in range(self._pool.size)]
+        jobs: list[list[_Job]] = [[] for _ in range(self._pool.size)]
         order: list[list[str]] = [[] for _ in range(self._pool.size)]
-        timed: list[tuple[TilePlan, Array]] = []
+        timed: list[tuple[TilePlan, _Job]] = []
         for name, values in codes.items():
+            cycles = split_cycles(values, self._hardware)
             for tile in self._layers[name].tiles:
-                rows = row_inputs(tile.inputs, values, bias=self.dac.code_max)
-                if tile.name in self._transient:
-                    timed.append((tile, rows))
-                    continue
                 worker, number = self._place[tile.name]
-                jobs[worker].append((number, rows))
+                rows = row_inputs(tile.inputs, cycles, bias=self._driver.code_max)
+                job = (number, rows, self._offsets(tile, len(rows)))
+                if tile.name in self._transient:
+                    if len(values) != 1:
+                        raise EngineError(f"{tile.name}: transient reads take one sentence at a time")
+                    timed.append((tile, job))
+                    continue
+                jobs[worker].append(job)
                 order[worker].append(tile.name)
         answers = self._pool.call("read", [(job,) if job else None for job in jobs])
         read = {
@@ -121,8 +132,17 @@ class SpiceEngine(ClosingEngine):
             place[tile.name] = (worker, len(loads[worker]))
             bias = [row == BIAS for row in tile.inputs]
             loads[worker].append((tile.deck, bias, tile.columns, self._state_source()))
-        self._pool.call("load", [(str(self._folder), load, self._full_wires) for load in loads])
+        pulses, amplifier = self._hardware.drive.encoding == "pulse-width", self._hardware.amplifier
+        limit = amplifier.v_saturation if pulses and amplifier.gain else None
+        how = ReadCycle(format_cycle(self._hardware), pulses, limit)
+        self._pool.call("load", [(str(self._folder), load, self._full_wires, how) for load in loads])
         return place
+
+    def _offsets(self, tile: TilePlan, reads: int) -> Array | None:
+        """Return the amplifiers' offsets in the next reads, volt, (reads, amplifiers); None where they stay."""
+        if tile.name not in self._noise:
+            return None
+        return amplifier_offsets(tile, self._hardware) + self._noise[tile.name].draw(reads)
 
     def _state_source(self) -> str:
         array = self._hardware.array
@@ -130,30 +150,39 @@ class SpiceEngine(ClosingEngine):
             return ""
         return "i.xm_{cell}.x_m.i_start" if array.scheme == "paired" else "i.xm_{cell}.i_start"
 
-    def _run_cycles(self, timed: list[tuple[TilePlan, Array]]) -> dict[str, tuple[Array, Array]]:
-        """Run one cycle in time for each tile; one tile a worker at a time."""
-        read: dict[str, tuple[Array, Array]] = {}
-        waiting = list(timed)
+    def _run_cycles(self, timed: list[tuple[TilePlan, "_Job"]]) -> dict[str, tuple[Array, Array]]:
+        """Run each tile's cycles in time, one after another; one tile a worker at a time."""
+        found: dict[str, list[tuple[Array, Array]]] = {tile.name: [] for tile, _ in timed}
+        waiting = [
+            (tile, number, rows[i], None if offsets is None else offsets[i])
+            for tile, (number, rows, offsets) in timed
+            for i in range(len(rows))
+        ]
         while waiting:
-            calls: list[tuple[int, Array, float] | None] = [None] * self._pool.size
-            running: list[TilePlan | None] = [None] * self._pool.size
-            for tile, rows in list(waiting):
-                worker, number = self._place[tile.name]
+            calls: list[tuple[int, Array, Array | None] | None] = [None] * self._pool.size
+            running: list[str | None] = [None] * self._pool.size
+            later = []
+            for tile, number, rows, offsets in waiting:
+                worker, _ = self._place[tile.name]
                 if running[worker] is None:
-                    if len(rows) != 1:
-                        raise EngineError(f"{tile.name}: transient reads take one sentence at a time")
-                    running[worker], calls[worker] = tile, (number, rows[0], self._hardware.timing.cycle)
-                    waiting = [(t, r) for t, r in waiting if t.name != tile.name]
-            for running_tile, signals in zip(running, self._pool.call("cycle", calls), strict=True):
-                if running_tile is not None:
-                    self._cycles[running_tile.name].append(signals)
-                    read[running_tile.name] = _held(running_tile, signals)
-        return read
+                    running[worker], calls[worker] = tile.name, (number, rows, offsets)
+                else:
+                    later.append((tile, number, rows, offsets))
+            for name, signals in zip(running, self._pool.call("cycle", calls), strict=True):
+                if name is not None:
+                    self._cycles[name].append(signals)
+                    found[name].append(_held(signals))
+            waiting = later
+        return {name: (np.array([c for c, _ in all_]), np.array([v for _, v in all_])) for name, all_ in found.items()}
 
     def _assemble(self, layer: LayerPlan, read: Mapping[str, tuple[Array, Array]]) -> Reading:
         codes = np.concatenate([read[tile.name][0] for tile in layer.tiles], axis=1)
-        volts = np.concatenate([read[tile.name][1] for tile in layer.tiles], axis=1)
-        return Reading(codes, volts / self._hardware.adc.v_full_scale)
+        if self.adc.bits is not None:
+            codes = np.rint(codes)  # ngspice computes a clipped code one unit in the last place away
+        analog = np.concatenate([read[tile.name][1] for tile in layer.tiles], axis=1) / self._hardware.adc.v_full_scale
+        return Reading(
+            join_cycles(codes, self._hardware), join_cycles(analog, self._hardware), self.adc.count_clipped(analog)
+        )
 
     def _join(self, cycles: list[dict[str, Array]]) -> Waveform:
         duration = self._hardware.timing.cycle
@@ -164,7 +193,20 @@ class SpiceEngine(ClosingEngine):
         return Waveform(time, joined, duration)
 
 
-def _held(tile: TilePlan, signals: Mapping[str, Array]) -> tuple[Array, Array]:
-    """Return the codes and held voltages at the end of a cycle, each (1, columns)."""
-    codes = np.array([[signals[f"adc{k}"][-1] for k in range(tile.columns)]])
-    return codes, np.array([[signals[f"hold{k}"][-1] for k in range(tile.columns)]])
+def _held(signals: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Return the codes and held voltages at the end of a cycle, each (columns,)."""
+    columns = range(sum(name.startswith("adc") for name in signals))
+    codes, held = (np.array([signals[f"{name}{k}"][-1] for k in columns]) for name in ("adc", "hold"))
+    return codes, held
+
+
+def _noise_sources(build: Build) -> dict[str, NoiseSource]:
+    """Return the noise of each tile's amplifiers, of those that have any."""
+    hardware = build.manifest.hardware
+    if not hardware.amplifier.noise:
+        return {}
+    sources = {
+        name: NoiseSource.of_tile(tile.plan, hardware, solve_array(tile, hardware).load)
+        for name, tile in build.tiles.items()
+    }
+    return {name: source for name, source in sources.items() if source is not None}

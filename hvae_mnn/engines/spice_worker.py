@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_mnn.compiler.decks import EVEN_STEPS, FINE_STEPS
+from hvae_mnn.engines.base import ReadCycle
 from hvae_mnn.engines.ngspice import check_version, load_ngspice
 
 Array = NDArray[np.float64]
 
+_NEAR = 0.999  # of the limit: where an amplifier counts as saturated
 _STATE = re.compile(r"x\d+_\d+")
 
 
@@ -51,6 +54,7 @@ class SpiceWorker:
     def __init__(self) -> None:
         self._ngspice = load_ngspice()
         self._decks: list[Deck] = []
+        self._how = ReadCycle("")
         self.version = check_version(self._ngspice)
         self.klu = self._ngspice.uses_klu()
 
@@ -63,13 +67,20 @@ class SpiceWorker:
             "library": str(self._ngspice.library_path),
         }
 
-    def load(self, folder: str, decks: list[tuple[str, list[bool], int, str]], full_wires: bool = False) -> None:
+    def load(
+        self,
+        folder: str,
+        decks: list[tuple[str, list[bool], int, str]],
+        full_wires: bool = False,
+        how: ReadCycle = ReadCycle(""),  # noqa: B008 (immutable)
+    ) -> None:
         """Load decks of a Build: path in it, which rows are bias rows, number of columns, state source.
 
         Decks with every segment of the wires are solved by KLU where ngspice has it: many times faster there, and
         no gain elsewhere.
         """
         os.chdir(folder)
+        self._how = how
         for name, bias, columns, state_source in decks:
             path = str(Path(folder, name))
             self._ngspice.load(name, path, klu=full_wires and self.klu)
@@ -77,24 +88,25 @@ class SpiceWorker:
             deck = Deck(path, rows, columns, np.array(bias), state_source, np.full(rows, np.nan))
             self._decks.append(deck)
 
-    def read(self, jobs: list[tuple[int, Array]]) -> list[tuple[Array, Array]]:
-        """Read decks in the sampling state (`op`).
+    def read(self, jobs: list[tuple[int, Array, Array | None]]) -> list[tuple[Array, Array]]:
+        """Read decks in the sampling state (`op`), or at the end of a cycle where time matters.
 
         Args:
-            jobs: Deck number and codes of its rows, (batch, rows).
+            jobs: Deck number, codes of its rows, (batch, rows), and offsets of its amplifiers, volt,
+                (batch, amplifiers), None for those that it has.
 
         Returns:
             For each job ADC codes and the held column voltage, each (batch, columns).
         """
-        return [self._read_batch(number, codes) for number, codes in jobs]
+        return [self._read_batch(*job) for job in jobs]
 
-    def cycle(self, number: int, codes: Array, duration: float) -> dict[str, Array]:
+    def cycle(self, number: int, codes: Array, offsets: Array | None) -> dict[str, Array]:
         """Run one read cycle of a deck in time (`tran`), from rest.
 
         Args:
             number: Deck number.
             codes: Codes of its rows, (rows,).
-            duration: Length of the cycle, second.
+            offsets: Offsets of its amplifiers, volt, (amplifiers,); None for those that it has.
 
         Returns:
             `time`, second, and every saved node, volt, each (points,).
@@ -102,8 +114,9 @@ class SpiceWorker:
         deck = self._decks[number]
         self._ngspice.select(number, deck.path)
         self._write(deck, codes)
+        self._write_offsets(deck, offsets)
         self._carry(deck)
-        self._ngspice.run(f"tran {duration / 200:.9g} {duration:.9g} 0 {duration / 100:.9g}", deck.path)
+        self._run_cycle(deck)
         signals = {name: self._ngspice.vector(name, deck.path) for name in self._ngspice.saved()}
         self._ngspice.run("destroy", deck.path)
         if deck.state_source:
@@ -111,23 +124,49 @@ class SpiceWorker:
             deck.states = {cell: float(x[-1]) for cell, x in states.items() if x[-1] != x[0]}
         return signals
 
-    def _read_batch(self, number: int, batch: Array) -> tuple[Array, Array]:
+    def _read_batch(self, number: int, batch: Array, offsets: Array | None) -> tuple[Array, Array]:
         deck = self._decks[number]
         self._ngspice.select(number, deck.path)
         codes, held = np.empty((len(batch), deck.columns)), np.empty((len(batch), deck.columns))
         for i, row in enumerate(batch):
             self._write(deck, row)
-            self._ngspice.run("op", deck.path)
-            codes[i] = [self._ngspice.vector(f"adc{k}", deck.path)[0] for k in range(deck.columns)]
-            held[i] = [self._ngspice.vector(f"hold{k}", deck.path)[0] for k in range(deck.columns)]
+            self._write_offsets(deck, None if offsets is None else offsets[i])
+            if self._how.timed:
+                self._run_cycle(deck)
+            else:
+                self._ngspice.run("op", deck.path)
+            codes[i] = [self._ngspice.vector(f"adc{k}", deck.path)[-1] for k in range(deck.columns)]
+            held[i] = [self._ngspice.vector(f"hold{k}", deck.path)[-1] for k in range(deck.columns)]
             self._ngspice.run("destroy", deck.path)
         return codes, held
+
+    def _run_cycle(self, deck: Deck) -> None:
+        """Run a cycle; one in which an integrator reached its limit again, with steps that its corners decide."""
+        self._ngspice.run(self._how.command, deck.path)
+        limit = self._how.limit
+        if limit is None or max(self._peak(deck, k) for k in range(deck.columns)) < _NEAR * limit:
+            return
+        self._ngspice.run("destroy", deck.path)
+        self._ngspice.run(f"option trtol={FINE_STEPS}", deck.path)
+        self._ngspice.run(self._how.command, deck.path)
+        self._ngspice.run(f"option trtol={EVEN_STEPS}", deck.path)
+
+    def _peak(self, deck: Deck, column: int) -> float:
+        return float(np.abs(self._ngspice.vector(f"out{column}", deck.path)).max())
 
     def _write(self, deck: Deck, codes: Array) -> None:
         """Set the code sources that changed."""
         for j in np.flatnonzero((codes != deck.codes) & ~deck.bias_rows):
             self._ngspice.run(f"alter vcode_{j} = {codes[j]:.17g}", deck.path)
         deck.codes = codes
+
+    def _write_offsets(self, deck: Deck, offsets: Array | None) -> None:
+        """Set the amplifiers' offsets, the reference column's last."""
+        if offsets is None:
+            return
+        names = [*(f"xamp_{k}" for k in range(deck.columns)), "xref"][: len(offsets)]
+        for name, volt in zip(names, offsets.tolist(), strict=True):
+            self._ngspice.run(f"alter v.{name}.v_os = {volt:.17g}", deck.path)
 
     def _carry(self, deck: Deck) -> None:
         """Start dynamic memristors from their state of the cycle before."""

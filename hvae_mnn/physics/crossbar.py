@@ -5,7 +5,7 @@ the current into the amplifiers is i = v T - u Y. An amplifier of gain A, offset
 out o = A (V_os - u). The reference column's output o_ref reaches every other column through R_ref.
 Kirchhoff's current law at the amplifiers' inputs, in terms of the outputs:
 
-    [L/A + diag(1/R_f) + E] o = L 1 V_os - T^t v        L = Y + diag(1/R_f) + diag(1/R_ref on the columns)
+    [L/A + diag(1/R_f) + E] o = L V_os - T^t v        L = Y + diag(1/R_f) + diag(1/R_ref on the columns)
 
 with E the reference output's 1/R_ref into the columns. An ideal amplifier is A -> infinity, V_os = 0.
 """
@@ -15,70 +15,82 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.hardware import HardwareConfig, Timing
+from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.physics.amplifiers import amplifier_offsets
+from hvae_mnn.physics.encoding import PULSE_SHARE, PULSE_START, SAMPLE_STOP
 from hvae_mnn.physics.wires import PortAdmittance, RowLines, solve_ports
 from hvae_mnn.plan import Tile
 
 Array = NDArray[np.float64]
-
-SAMPLE_START, SAMPLE_STOP, ENABLE_STOP = 0.1, 0.8, 0.9
-"""Sampling window and end of the row drives, as parts of a cycle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """A tile as a map from row fractions to the outputs of its amplifiers, the reference column's last.
 
-    While no amplifier saturates that is rows @ matrix + offset. One that does leaves its bit line, and through
-    the wires it shares with others theirs; the outputs then are solved for again.
+    While no amplifier saturates that is rows @ matrix + v_offset @ offsets. One that does leaves its bit line, and
+    through the wires it shares with others theirs; the outputs then are solved for again.
 
     Attributes:
         matrix: Volt per full-scale fraction of a row, (rows, outputs).
-        offset: Volt at zero input, (outputs,).
+        offsets: Volt at an output per volt of an amplifier's offset, (outputs, outputs).
         limit: Saturation of either sign, volt.
         columns: Number of columns, without the reference.
         currents: Ampere into grounded amplifiers per full-scale fraction of a row, (rows, outputs).
         loaded: L of the equation above, siemens, (outputs, outputs).
         feedback: diag(1/R_f) + E, siemens, (outputs, outputs).
         gain: Open-loop gain, V/V.
-        v_offset: Offset at the amplifiers' inputs, volt.
+        v_offset: Offsets at the amplifiers' inputs, volt, (outputs,).
     """
 
     matrix: Array
-    offset: Array
+    offsets: Array
     limit: float
     columns: int
     currents: Array
     loaded: Array
     feedback: Array
     gain: float
-    v_offset: float
+    v_offset: Array
 
-    def read(self, rows: Array) -> Array:
-        """Return column voltages, (batch, columns), from row fractions, (batch, rows)."""
-        outputs = rows @ self.matrix + self.offset
+    def read(self, rows: Array, noise: Array | None = None) -> Array:
+        """Return column voltages, (batch, columns).
+
+        Args:
+            rows: Row fractions, (batch, rows).
+            noise: What is added to the offsets in each read, volt, (batch, outputs).
+        """
+        v_offset = self.v_offset if noise is None else self.v_offset + noise
+        v_offset = np.broadcast_to(v_offset, (len(rows), len(self.loaded)))
+        outputs = rows @ self.matrix + v_offset @ self.offsets
         beyond = np.abs(outputs) > self.limit
         coupled = np.count_nonzero(self.loaded - np.diag(np.diag(self.loaded))) > 0
         matters = beyond.any(axis=1) if coupled else beyond[:, self.columns :].any(axis=1)
         for sample in np.flatnonzero(matters):
-            outputs[sample] = self._saturate(rows[sample] @ self.currents, np.sign(outputs[sample]) * beyond[sample])
+            signs = np.sign(outputs[sample]) * beyond[sample]
+            outputs[sample] = self._saturate(rows[sample] @ self.currents, signs, v_offset[sample])
         return np.clip(outputs[:, : self.columns], -self.limit, self.limit)
 
-    def _saturate(self, currents: Array, signs: Array) -> Array:
+    def _saturate(self, currents: Array, signs: Array, v_offset: Array) -> Array:
         """Solve for outputs of which those of nonzero sign are at their limits, until they are the right ones.
 
         Where an amplifier saturates its input voltage is the unknown, elsewhere its output.
         """
-        for _ in range(4 * len(signs)):
+        for attempt in range(20 * len(signs)):
             held = signs != 0
             matrix = np.where(held, self.loaded, -self.loaded / self.gain - self.feedback)
-            known = self.feedback @ (self.limit * signs) - self.loaded @ np.where(held, 0.0, self.v_offset)
+            known = self.feedback @ (self.limit * signs) - self.loaded @ np.where(held, 0.0, v_offset)
             solved = np.linalg.solve(matrix, currents + known)
-            wanted = np.where(held, self.gain * (self.v_offset - solved), solved)
+            wanted = np.where(held, self.gain * (v_offset - solved), solved)
             found = np.where(np.abs(wanted) > self.limit, np.sign(wanted), 0.0)
-            if np.array_equal(found, signs):
+            found[found == -signs] = 0.0  # from one limit an amplifier is let go before it is held at the other
+            wrong = np.flatnonzero(found != signs)
+            if not len(wrong):
                 break
-            signs = found
+            if attempt > len(signs):  # all at once may go in circles; the first alone does not (Murty's rule)
+                wrong = wrong[:1]
+            signs = signs.copy()
+            signs[wrong] = found[wrong]
         return np.where(signs != 0, self.limit * signs, wanted)
 
 
@@ -115,32 +127,55 @@ def solve_transfer(tile: Tile, config: HardwareConfig) -> Transfer:
         feedback[:, -1] = 1 / plan.r_reference
         between[:-1] = 1 / plan.r_reference
     loaded = ports.load + np.diag(np.diag(feedback) + between)
-    gain, offset = (np.inf, 0.0) if amplifier.gain is None else (amplifier.gain, amplifier.offset)
+    gain = np.inf if amplifier.gain is None else amplifier.gain
     outputs = np.linalg.inv(loaded / gain + feedback)
     currents = config.drive.v_read * ports.transfer
     return Transfer(
         matrix=-currents @ outputs.T,
-        offset=offset * outputs @ loaded.sum(axis=1),
+        offsets=(outputs @ loaded).T,
         limit=np.inf if amplifier.gain is None else amplifier.v_saturation,
         columns=plan.columns,
         currents=currents,
         loaded=loaded,
         feedback=feedback,
         gain=gain,
-        v_offset=offset,
+        v_offset=amplifier_offsets(plan, config),
     )
 
 
 def settling_error(tile: Tile, config: HardwareConfig) -> float:
-    """Return the part of a step that is still missing at the sampling edge (one pole a column)."""
+    """Return the part of a step that is still missing at the sampling edge (one pole a column, one a row).
+
+    A transimpedance follows its rows at gain_bandwidth / N, with N its noise gain. An integrator's feedback is
+    a capacitor, so that it follows at gain_bandwidth, and has from the last pulse to the sampling edge.
+    """
+    return float(np.exp(-_settling_time(config) * _slowest_rate(tile, config)))
+
+
+def settled_cycle(tile: Tile, config: HardwareConfig, error: float) -> float:
+    """Return the cycle time, second, with which a tile has settled to a part of a step."""
+    rate, timing = _slowest_rate(tile, config), config.timing
+    share = _settling_time(config) + _lost_time(config)
+    return float((-np.log(error) / rate + _lost_time(config)) * timing.cycle / share)
+
+
+def _slowest_rate(tile: Tile, config: HardwareConfig) -> float:
     amplifier, plan = config.amplifier, tile.plan
-    if amplifier.gain is None:
-        return 0.0
-    between = 0.0 if plan.r_reference is None else 1 / plan.r_reference
-    noise_gain = 1 + plan.r_f * (np.diag(solve_array(tile, config).load)[: plan.columns].max() + between)
-    rate = 2 * np.pi * amplifier.gain_bandwidth * (1 / amplifier.gain + 1 / noise_gain)
-    return float(np.exp(-rate * _settling_time(config.timing)))
+    rates = [1 / config.dac.settling if config.dac.settling else np.inf]
+    if amplifier.gain is not None:
+        omega, between = 2 * np.pi * amplifier.gain_bandwidth, 0.0 if plan.r_reference is None else 1 / plan.r_reference
+        noise_gain = 1 + plan.r_f * (np.diag(solve_array(tile, config).load)[: plan.columns].max() + between)
+        rates.append(omega if config.drive.encoding == "pulse-width" else omega * (1 / amplifier.gain + 1 / noise_gain))
+    return float(min(rates))
 
 
-def _settling_time(timing: Timing) -> float:
-    return SAMPLE_STOP * timing.cycle - timing.edge
+def _settling_time(config: HardwareConfig) -> float:
+    """Return the time from the last edge of the rows to the sampling edge, second."""
+    if config.drive.encoding == "pulse-width":
+        return (SAMPLE_STOP - PULSE_START - PULSE_SHARE) * config.timing.cycle - _lost_time(config)
+    return SAMPLE_STOP * config.timing.cycle - _lost_time(config)
+
+
+def _lost_time(config: HardwareConfig) -> float:
+    """Return how much of the settling time edges take, second."""
+    return config.timing.edge

@@ -39,7 +39,7 @@ TIGHT = ".options reltol=1e-9 abstol=1e-18 vntol=1e-15 gmin=1e-18 itl1=500"
 @pytest.mark.parametrize("limits", RANGES.values(), ids=RANGES.keys())
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_outputs_are_equal(tmp_path, monkeypatch, shape, limits, r_wire):
-    monkeypatch.setattr(decks, "emit_options", lambda: iter([TIGHT]))
+    monkeypatch.setattr(decks, "emit_options", lambda config: iter([TIGHT]))
     tile, fractions = random_tile(shape, limits), np.random.default_rng(5).uniform(-1, 1, shape[0])
     found = {}
     for parasitics in ("full", "reduced"):

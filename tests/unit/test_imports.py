@@ -68,7 +68,9 @@ def test_physics_is_numpy_and_scipy() -> None:
     for name in physics:
         for module in imported(SOURCES[name], anywhere=True):
             root, mine = module.split(".")[0], ".".join(module.split(".")[:2])
-            assert root in STANDARD | {"numpy", "scipy"} or mine in PHYSICS_MAY, f"{name} imports {module}"
+            assert root in STANDARD | {"numpy", "scipy", "threadpoolctl"} or mine in PHYSICS_MAY, (
+                f"{name} imports {module}"
+            )
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:

@@ -1,0 +1,93 @@
+"""What differs from amplifier to amplifier and from read to read: offsets and noise."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.constants import Boltzmann
+
+from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.physics.encoding import RESET_STOP, SAMPLE_STOP, pulse_time
+from hvae_mnn.physics.variation import keyed_stream
+from hvae_mnn.plan import TilePlan
+
+Array = NDArray[np.float64]
+
+TEMPERATURE = 300.0
+"""Of the thermal noise, kelvin."""
+_OFFSET, _NOISE = 0xA0, 0xA1  # purposes of `keyed_stream`
+
+
+def amplifier_count(plan: TilePlan) -> int:
+    """Return the number of a tile's amplifiers: its columns, then the reference column where it has one."""
+    return plan.columns + (plan.r_reference is not None)
+
+
+def amplifier_offsets(plan: TilePlan, config: HardwareConfig) -> Array:
+    """Return the offset of each of a tile's amplifiers, volt, (amplifiers,)."""
+    amplifier, count = config.amplifier, amplifier_count(plan)
+    if amplifier.gain is None:
+        return np.zeros(count)
+    drawn = keyed_stream(config.device.seed, plan.name, _OFFSET).standard_normal(count)
+    return amplifier.offset + amplifier.offset_sigma * drawn
+
+
+def read_noise(plan: TilePlan, config: HardwareConfig, load: Array) -> Array:
+    """Return the noise of one read as the offset that would leave it at the output, volt rms, (amplifiers,).
+
+    White noise e_n of the amplifier and the thermal noise of every resistor at a bit line, through the closed loop.
+    With G siemens at the bit line besides the feedback:
+
+        transimpedance  v^2 = (e_n^2 N^2 + 4 k T (1/R_f + G) R_f^2) (pi/2) f_GBW / N,    N = 1 + R_f G
+        integrator      v^2 = (e_n^2 G^2 + 4 k T G) T / (2 C_f^2) + e_n^2 (pi/2) f_GBW,  N = 1 + T G / C_f
+
+    where N turns an offset to volts at the output, and T is the time from reset to sampling.
+
+    Args:
+        plan: The tile.
+        config: The hardware.
+        load: Admittance between the bit lines, siemens, (amplifiers, amplifiers).
+    """
+    amplifier, count = config.amplifier, amplifier_count(plan)
+    if amplifier.gain is None or amplifier.noise == 0:
+        return np.zeros(count)
+    feedback, g = np.full(count, plan.r_f), np.diag(load).copy()
+    if plan.r_reference is not None:
+        feedback[-1] = plan.r_reference
+        g[:-1] += 1 / plan.r_reference
+    white, thermal = amplifier.noise**2, 4 * Boltzmann * TEMPERATURE
+    gain = 1 + feedback * g
+    bandwidth = np.pi / 2 * amplifier.gain_bandwidth / gain
+    squares = (white * gain**2 + thermal * (1 / feedback + g) * feedback**2) * bandwidth
+    if config.drive.encoding == "pulse-width":
+        columns = slice(plan.columns)
+        c_f, time = pulse_time(config) / plan.r_f, (SAMPLE_STOP - RESET_STOP) * config.timing.cycle
+        gain[columns] = 1 + time * g[columns] / c_f
+        squares[columns] = (white * g[columns] ** 2 + thermal * g[columns]) * time / (2 * c_f**2)
+        squares[columns] += white * np.pi / 2 * amplifier.gain_bandwidth
+    return np.asarray(np.sqrt(squares) / gain)
+
+
+@dataclass(slots=True)
+class NoiseSource:
+    """Noise of a tile's amplifiers from read to read; the same sequence in every engine.
+
+    Attributes:
+        sigma: From `read_noise`, volt, (amplifiers,).
+        stream: Random numbers of this tile.
+    """
+
+    sigma: Array
+    stream: np.random.Generator = field(repr=False)
+
+    @classmethod
+    def of_tile(cls, plan: TilePlan, config: HardwareConfig, load: Array) -> "NoiseSource | None":
+        """Return a tile's source; None where there is no noise."""
+        sigma = read_noise(plan, config, load)
+        if not sigma.any():
+            return None
+        return cls(sigma, keyed_stream(config.device.seed, plan.name, _NOISE))
+
+    def draw(self, reads: int) -> Array:
+        """Return offsets of the next reads, volt, (reads, amplifiers)."""
+        return self.sigma * self.stream.standard_normal((reads, len(self.sigma)))

@@ -1,0 +1,138 @@
+"""Pulse-width and bit-serial input against amplitude, and spice against nodal with each and every error on."""
+
+import numpy as np
+import pytest
+from making import layer_inputs, make_build
+
+from hvae_mnn.engines.nodal import NodalEngine
+from hvae_mnn.engines.spice import SpiceEngine
+
+SCHEMES = ("paired", "reference-column", "differential")
+ENCODINGS = ("amplitude", "pulse-width", "bit-serial")
+TILED = ("array.tile_rows=7", "array.tile_columns=4")
+SMALL = {"cells": ("rnn", "gru"), "decoder": "rnn", "embedding": 5, "hidden": 6, "latent": 2}
+LAYERS = ("encoder1", "encoder2")
+ERRORS = (
+    "dac.offset=0.4",
+    "dac.gain_error=0.02",
+    "dac.inl=0.5",
+    "adc.offset=-0.6",
+    "adc.gain_error=-0.03",
+    "adc.inl=0.7",
+    "amplifier.gain=1e5",
+    "amplifier.offset=0.2 mV",
+    "amplifier.offset_sigma=0.3 mV",
+)
+SATURATING = ("adc.range_percentile=90", "amplifier.v_saturation=0.51")
+
+
+def sums(build, engine):
+    """Return each layer's gate sums as the engine reads them, corner codes first, (batch, hidden) a gate."""
+    codes = {name: engine.dac.encode(layer_inputs(build, name)) for name in LAYERS}
+    found = engine.step(codes)
+    return [
+        values
+        for name in LAYERS
+        for values in build.layer(name).gate_sums(engine.adc.decode(found[name].codes)).values()
+    ]
+
+
+def full_scales(build):
+    """Return the full scale of each gate's sums: the largest of its tiles."""
+    return [
+        max(tile.full_scale for tile in build.layer(name).tiles if tile.gate == gate)
+        for name in LAYERS
+        for gate in build.layer(name).gates
+    ]
+
+
+@pytest.mark.parametrize("bits", [2, 3, 8, 11])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("encoding", ENCODINGS[1:])
+def test_nodal_sums_are_those_of_amplitude(encoding, scheme, bits):
+    builds = [
+        make_build(
+            None,
+            "ideal",
+            (*TILED, f"array.scheme={scheme}", f"dac.bits={bits}", f"drive.encoding={name}"),
+            **SMALL,
+        )
+        for name in ("amplitude", encoding)
+    ]
+    expected, found = (sums(build, NodalEngine(build)) for build in builds)
+    for one, other, full_scale in zip(expected, found, full_scales(builds[0]), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-6 * full_scale)
+
+
+@pytest.mark.ngspice
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("encoding", ENCODINGS[1:])
+def test_spice_sums_are_those_of_amplitude(tmp_path, encoding, scheme):
+    hardware = (*TILED, f"array.scheme={scheme}", "dac.bits=8")
+    amplitude = make_build(None, "ideal", hardware, **SMALL)
+    build = make_build(tmp_path / "build", "ideal", (*hardware, f"drive.encoding={encoding}"), **SMALL)
+    with SpiceEngine(build, workers=2) as spice:
+        found = sums(build, spice)
+    for one, other, full_scale in zip(
+        sums(amplitude, NodalEngine(amplitude)), found, full_scales(amplitude), strict=True
+    ):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-3 * full_scale)
+
+
+@pytest.mark.ngspice
+def test_unquantised_pulses_have_any_length(tmp_path):
+    build = make_build(tmp_path / "build", "ideal", (*TILED, "drive.encoding=pulse-width"), **SMALL)
+    amplitude = make_build(None, "ideal", TILED, **SMALL)
+    with SpiceEngine(build, workers=2) as spice:
+        found = sums(build, spice)
+    for one, other, full_scale in zip(
+        sums(amplitude, NodalEngine(amplitude)), found, full_scales(amplitude), strict=True
+    ):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * full_scale)
+
+
+CASES = {
+    "errors": ERRORS,
+    "errors, wires": (*ERRORS, "array.r_wire=5", "array.r_driver=20"),
+    "errors, saturation": (*ERRORS, *SATURATING),
+    "errors, saturation, wires": (*ERRORS, *SATURATING, "array.r_wire=5"),
+    "noise": ("amplifier.noise=100e-9",),
+    "settling": ("dac.settling=5 ns", "amplifier.v_saturation=3"),
+    "few bits": ("dac.bits=3", "adc.bits=4"),
+}
+
+
+@pytest.mark.ngspice
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_spice_and_nodal_read_the_same(tmp_path, encoding, scheme, case):
+    overrides = (*TILED, f"array.scheme={scheme}", f"drive.encoding={encoding}", *case)
+    build = make_build(tmp_path / "build", "default", overrides, **SMALL)
+    nodal = NodalEngine(build)
+    few = slice(None, None, 1 if encoding != "pulse-width" else 2)  # of the inputs: pulses take ngspice longer
+    codes = {name: nodal.dac.encode(layer_inputs(build, name)[few]) for name in LAYERS}
+    with SpiceEngine(build, workers=2) as spice:
+        found = spice.step(codes)
+    expected = nodal.step(codes)
+    saturates = "amplifier.v_saturation=0.51" in case
+    differences = []
+    for name in LAYERS:
+        np.testing.assert_allclose(found[name].analog, expected[name].analog, rtol=0, atol=1e-4)
+        differences.append((found[name].codes - expected[name].codes).ravel())
+        if saturates and encoding != "bit-serial":
+            assert np.isclose(np.abs(expected[name].analog), 1.02, atol=1e-6).any()  # some are at the limit
+    difference = np.concatenate(differences)
+    cycles = 1 if encoding != "bit-serial" else 2  # a tie at a high bit counts twice at most after shift and add
+    assert np.abs(difference).max() <= cycles
+    assert np.mean(np.abs(difference) > 1e-9) <= 2e-3  # of a thousand codes; ties of the ADC
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("key", ["dac.offset=2", "dac.gain_error=0.05", "dac.inl=2", "adc.offset=2", "adc.inl=2"])
+def test_an_error_is_seen(encoding, key):
+    plain, wrong = (
+        make_build(None, "default", (*TILED, f"drive.encoding={encoding}", *extra), **SMALL) for extra in ((), (key,))
+    )
+    differences = [np.abs(a - b).max() for a, b in zip(*(sums(b, NodalEngine(b)) for b in (plain, wrong)), strict=True)]
+    assert max(differences) > 0.002 * max(full_scales(plain))
