@@ -22,9 +22,12 @@ from hvae_mnn.engines.spice import SpiceEngine
 from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.shipped import open_model
 
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "default": (),
-    "wires, reduced": ("array.r_wire=1 ohm",),
+VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "default": ("default", ()),
+    "wires, reduced": ("default", ("array.r_wire=1 ohm",)),
+    "converters with errors": ("default", ("dac.inl=0.5", "adc.inl=0.5")),
+    "bit-serial": ("bit-serial", ()),
+    "pulse-width": ("pulse-width", ()),
 }
 GOALS = {"wires, reduced": 1.5}
 
@@ -35,8 +38,8 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         steps = {}
-        for i, (name, overrides) in enumerate(VARIANTS.items()):
-            hardware = load_hardware("default", overrides)
+        for i, (name, (preset, overrides)) in enumerate(VARIANTS.items()):
+            hardware = load_hardware(preset, overrides)
             build = save_build(compile_model(checkpoint, hardware, name), folder / str(i))
             steps[name] = (build, stack.enter_context(SpiceEngine(build, options.workers)))
         times: dict[str, list[float]] = {name: [] for name in steps}

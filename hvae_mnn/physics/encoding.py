@@ -66,7 +66,7 @@ def split_cycles(codes: Array, config: HardwareConfig) -> Array:
         return codes
     magnitudes = np.abs(codes).astype(np.int64)
     planes = (magnitudes[:, None, :] >> np.arange(cycles)[:, None]) & 1
-    return np.asarray((np.sign(codes)[:, None, :] * planes).reshape(-1, codes.shape[1]))
+    return np.asarray((np.sign(codes)[:, None, :] * planes).reshape(-1, codes.shape[1]) + 0.0)  # + 0.0: no -0
 
 
 def cycle_inputs(fractions: Array, config: HardwareConfig) -> Array:

@@ -19,12 +19,23 @@ from hvae_mnn.plan import GroupPlan, LayerPlan, Tile, TilePlan
 GOLDEN = Path(__file__).parent.parent / "golden"
 PAIRED_DYNAMIC = ("array.memristor=dynamic",)
 REFERENCE = ("array.scheme=reference-column",)
+ERRORS = (
+    "dac.offset=0.25",
+    "dac.inl=0.5",
+    "dac.settling=5 ns",
+    "adc.gain_error=0.02",
+    "adc.inl=1",
+    "amplifier.offset_sigma=1 mV",
+)
 CASES = {
     "paired": ("default", ()),
     "reference_column": ("default", REFERENCE),
     "paired_ideal": ("ideal", ()),
     "paired_dynamic": ("default", PAIRED_DYNAMIC),
     "reference_column_dynamic": ("ideal", (*REFERENCE, *PAIRED_DYNAMIC)),
+    "pulse_width": ("pulse-width", ()),
+    "pulse_width_ideal_reference_column": ("ideal", (*REFERENCE, "drive.encoding=pulse-width")),
+    "bit_serial_errors": ("bit-serial", ERRORS),
 }
 
 
@@ -127,6 +138,12 @@ def test_dynamic_cells_start_at_the_state_of_their_resistance() -> None:
             "reference_column_dynamic",
             ["dac_ideal", "adc_ideal", "transimpedance_ideal", "sample_hold", "memristor_dynamic"],
         ),
+        ("pulse_width", ["dac", "pulse_width", "adc", "integrator", "sample_hold"]),
+        (
+            "pulse_width_ideal_reference_column",
+            ["dac_ideal", "pulse_width", "adc_ideal", "integrator_ideal", "transimpedance_ideal", "sample_hold"],
+        ),
+        ("bit_serial_errors", ["dac_real", "adc_real", "transimpedance", "sample_hold"]),
     ],
 )
 def test_libraries_are_those_that_are_used(name: str, libraries: list[str]) -> None:
@@ -139,11 +156,37 @@ def test_a_bare_run_reads_the_sampling_state_or_one_cycle() -> None:
     static, _ = make_deck("default", ())
     assert static.splitlines()[-2:] == [".op", ".end"]
     dynamic, _ = make_deck("default", PAIRED_DYNAMIC)
-    assert dynamic.splitlines()[-2:] == [".tran 2e-08 4e-06 0 4e-08", ".end"]
+    assert dynamic.splitlines()[-3] == ".tran 2e-08 4e-06 0 4e-08"
+    pulsed, _ = make_deck("pulse-width", ("dac.bits=5", "timing.cycle=5 us"))
+    step = 3e-6 / 15 / 7  # 15 ticks to full scale, 7 steps a tick
+    tstep, tstop, start, most = (float(part) for part in pulsed.splitlines()[-3].split()[1:])
+    assert (tstop, start) == (5e-6, 0)
+    assert tstep == most == pytest.approx(step, rel=1e-14)
     saved = " ".join(lines_named(dynamic, ".save")).replace(".save ", "").split()
     assert {"v(rp1)", "v(out2)", "v(hold2)", "v(adc2)", "v(x1_2)", "v(en)", "v(clk)"} <= set(saved)
     assert len(saved) == len(set(saved)) == 2 + 2 + 9 + 6
     assert "v(x1_2)" not in static
+
+
+def test_bit_serial_replays_the_highest_bit() -> None:
+    """-0.25 of full scale is code -32 of 127, bits 0100000: at the highest bit, of 64, it rests; the bias is on."""
+    text, _ = make_deck("bit-serial", ())
+    assert lines_named(text, "Vcode") == ["Vcode_0 code0 0 0", "Vcode_1 code1 0 1"]
+    assert lines_named(text, "Xdac_1") == ["Xdac_1 code1 en rp1 rn1 dac code_max=1 v_ref=0.050000000000000003"]
+    real, _ = make_deck("bit-serial", ERRORS)
+    assert f" lsb={1 / 127:.17g} " in lines_named(real, "Xdac_1")[0]
+
+
+def test_clocks_of_pulses_follow_the_cycle() -> None:
+    """4 us: reset until 0.2 us, sampling to 3.2 us; 127 ticks take 2.4 us from 0.4 us."""
+    text, _ = make_deck("pulse-width", ())
+    assert "Vreset reset 0 PULSE(1 0 2e-07 1e-09 1e-09 3.999e-06 8e-06)" in text.splitlines()
+    assert "Vclk clk 0 PULSE(0 1 2e-07 1e-09 1e-09 2.999e-06 8e-06)" in text.splitlines()
+    tick = [float(part) for part in re.findall(r"Vtick tick 0 PWL\((\S+) (\S+) (\S+) (\S+)\)", text)[0]]
+    assert tick == pytest.approx([0, -0.4e-6 * 127 / 2.4e-6, 4e-6, 3.6e-6 * 127 / 2.4e-6], rel=1e-8)
+    assert lines_named(text, "Xamp_1")[0].startswith("Xamp_1 c1 out1 reset integrator c_f=")
+    capacitance = float(re.findall(r"Xamp_1 .* c_f=(\S+)", text)[0])
+    assert capacitance == pytest.approx(2.4e-6 / 8000, rel=1e-15)
 
 
 def test_clocks_follow_the_cycle() -> None:

@@ -154,7 +154,7 @@ def test_klu_solves_full_wires_and_no_others(tmp_path: Path, wires: str) -> None
         pool.call("load", [(str(build.folder), [deck], wires == "full")])
         pool.call("load", [(str(build.folder), [deck])])
         for number in (0, 1, 0):
-            held.append(pool.call("read", [([(number, codes)],)])[0][0][1])
+            held.append(pool.call("read", [([(number, codes, None)],)])[0][0][1])
             solvers += pool.call("takes_klu", [(number,)])
     finally:
         pool.close()
