@@ -216,17 +216,17 @@ def _encoder_pair(text: str) -> tuple[str, str]:
 
 def _warn_unsettled(build: "Build") -> None:
     """Say where a transient read would be taken too early; settled reads are not affected."""
-    from hvae_mnn.physics.crossbar import settling_error
+    from hvae_mnn.physics.crossbar import settled_cycle, settling_error
+    from hvae_mnn.units import show
 
     hardware = build.manifest.hardware
-    name, worst = max(
-        ((name, settling_error(tile, hardware)) for name, tile in build.tiles.items()),
-        key=lambda pair: pair[1],
-    )
-    bits = hardware.adc.bits or 16
-    if worst > 0.25 / 2 ** (bits - 1):
+    errors = {name: settling_error(tile, hardware) for name, tile in build.tiles.items()}
+    name = max(errors, key=lambda each: errors[each])
+    quarter = 0.25 / 2 ** ((hardware.adc.bits or 16) - 1)
+    if errors[name] > quarter:
+        needed = show(settled_cycle(build.tiles[name], hardware, quarter), "s")
         click.echo(
-            f"Warning: with timing.cycle = {hardware.timing.cycle:g} s, {name} is sampled {worst:.2g} of a step early, "
-            f"more than 1/4 LSB; transient reads will differ from settled ones. Lengthen timing.cycle",
+            f"Warning: with timing.cycle = {show(hardware.timing.cycle, 's')}, {name} is sampled {errors[name]:.2g} of "
+            f"a step early, more than 1/4 LSB; reads in time will differ from settled ones. It needs {needed}",
             err=True,
         )

@@ -38,6 +38,8 @@ Array = NDArray[np.float64]
 EVEN_STEPS, FINE_STEPS = "1e6", "1"
 """ngspice's `trtol` that leaves time steps as they are asked for, and the one that lets truncation errors choose."""
 
+_SHORT_HOLD = 0.02  # of a cycle; an edge is 1/50 at most
+
 _WIRES = {"full": "every segment in the deck", "reduced": "reduced to the exact admittance of the columns"}
 
 
@@ -318,12 +320,12 @@ def _operational_amplifier(config: HardwareConfig, offset: float) -> str:
     )
 
 
-def format_cycle(config: HardwareConfig) -> str:
-    """Return the `tran` command of one read cycle."""
+def format_cycle(config: HardwareConfig, hold: bool = True) -> str:
+    """Return the `tran` command of one read cycle, with or without most of the time that it only holds its values."""
     cycle = config.timing.cycle
     if config.drive.encoding == "pulse-width":
-        step = pulse_step(config)
-        return f"tran {step:.17g} {cycle:.9g} 0 {step:.17g}"
+        step, stop = pulse_step(config), cycle if hold else (SAMPLE_STOP + _SHORT_HOLD) * cycle
+        return f"tran {step:.17g} {stop:.9g} 0 {step:.17g}"
     return f"tran {cycle / 200:.9g} {cycle:.9g} 0 {cycle / 100:.9g}"
 
 

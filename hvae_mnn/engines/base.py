@@ -65,14 +65,14 @@ class ReadCycle:
     """How a cycle is run in time.
 
     Attributes:
-        command: ngspice's command.
-        timed: Whether every read is one; `op` otherwise.
+        command: ngspice's command for a whole one.
+        read: ngspice's command for one whose waveforms nobody wants.
         limit: Output at which an integrator saturates, volt; even steps do not find that corner. None where
             steps are not even, or nothing saturates.
     """
 
     command: str
-    timed: bool = False
+    read: str = "op"
     limit: float | None = None
 
 

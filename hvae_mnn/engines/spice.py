@@ -134,7 +134,9 @@ class SpiceEngine(ClosingEngine):
             loads[worker].append((tile.deck, bias, tile.columns, self._state_source()))
         pulses, amplifier = self._hardware.drive.encoding == "pulse-width", self._hardware.amplifier
         limit = amplifier.v_saturation if pulses and amplifier.gain else None
-        how = ReadCycle(format_cycle(self._hardware), pulses, limit)
+        how = ReadCycle(
+            format_cycle(self._hardware), format_cycle(self._hardware, hold=False) if pulses else "op", limit
+        )
         self._pool.call("load", [(str(self._folder), load, self._full_wires, how) for load in loads])
         return place
 

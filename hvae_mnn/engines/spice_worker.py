@@ -116,7 +116,7 @@ class SpiceWorker:
         self._write(deck, codes)
         self._write_offsets(deck, offsets)
         self._carry(deck)
-        self._run_cycle(deck)
+        self._run_cycle(deck, self._how.command)
         signals = {name: self._ngspice.vector(name, deck.path) for name in self._ngspice.saved()}
         self._ngspice.run("destroy", deck.path)
         if deck.state_source:
@@ -131,24 +131,21 @@ class SpiceWorker:
         for i, row in enumerate(batch):
             self._write(deck, row)
             self._write_offsets(deck, None if offsets is None else offsets[i])
-            if self._how.timed:
-                self._run_cycle(deck)
-            else:
-                self._ngspice.run("op", deck.path)
+            self._run_cycle(deck, self._how.read)
             codes[i] = [self._ngspice.vector(f"adc{k}", deck.path)[-1] for k in range(deck.columns)]
             held[i] = [self._ngspice.vector(f"hold{k}", deck.path)[-1] for k in range(deck.columns)]
             self._ngspice.run("destroy", deck.path)
         return codes, held
 
-    def _run_cycle(self, deck: Deck) -> None:
+    def _run_cycle(self, deck: Deck, command: str) -> None:
         """Run a cycle; one in which an integrator reached its limit again, with steps that its corners decide."""
-        self._ngspice.run(self._how.command, deck.path)
+        self._ngspice.run(command, deck.path)
         limit = self._how.limit
         if limit is None or max(self._peak(deck, k) for k in range(deck.columns)) < _NEAR * limit:
             return
         self._ngspice.run("destroy", deck.path)
         self._ngspice.run(f"option trtol={FINE_STEPS}", deck.path)
-        self._ngspice.run(self._how.command, deck.path)
+        self._ngspice.run(command, deck.path)
         self._ngspice.run(f"option trtol={EVEN_STEPS}", deck.path)
 
     def _peak(self, deck: Deck, column: int) -> float:
