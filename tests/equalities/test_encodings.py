@@ -115,7 +115,7 @@ def every_case():
 
 
 @pytest.mark.ngspice
-@pytest.mark.parametrize(("encoding", "scheme", "case"), every_case())
+@pytest.mark.parametrize(("encoding", "scheme", "case"), list(every_case()))
 def test_spice_and_nodal_read_the_same(tmp_path, encoding, scheme, case):
     overrides = (*TILED, f"array.scheme={scheme}", f"drive.encoding={encoding}", *CASES[case])
     build = make_build(tmp_path / "build", "default", overrides, **SMALL)
