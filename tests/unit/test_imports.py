@@ -55,10 +55,10 @@ def test_only_the_binding_speaks_to_pyspice() -> None:
     assert importers("PySpice", anywhere=True) == {"engines/ngspice.py"}
 
 
-def test_torch_is_loaded_by_the_model_folder_only() -> None:
+def test_torch_is_loaded_by_the_model_folder_and_for_batches_only() -> None:
     users = importers("torch")
     assert "model/vae.py" in users
-    assert {name for name in users if not name.startswith("model/")} == set()
+    assert {name for name in users if not name.startswith("model/")} == {"engines/nodal.py"}
     assert not users & {"model/layers.py", "model/cells.py"}
 
 
