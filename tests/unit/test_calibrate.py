@@ -91,7 +91,8 @@ def test_the_file_s_calibration_compiles_to_the_same_build(tmp_path: Path) -> No
 def test_larger_activations_widen_the_ranges(tmp_path: Path) -> None:
     """Ranges without e, then with it; x of encoder 1 is e's embedding, by hand."""
     quiet, loud = write_corpus(tmp_path / "quiet", "abcd"), write_corpus(tmp_path / "loud")
-    compiled(calibrated(loud_checkpoint(), quiet, seed=0), tmp_path / "build")
+    largest = ("dac.range_percentile=100", "adc.range_percentile=100")
+    compiled(calibrated(loud_checkpoint(), quiet, seed=0), tmp_path / "build", *largest)
     report = calibrate_build(tmp_path / "build", loud, sentences=60)
     encoder = report.layers[0]
     embedding = np.abs(loud_checkpoint().weights["encoder_embedding.weight"])

@@ -22,14 +22,14 @@ def write(folder: Path, text: str | bytes) -> str:
 
 def test_presets() -> None:
     devices = {"aist": 5e3, "aist-fast": 5e3, "aist-low-g": 50e3, "ta-hfo2": 1e3, "rram-wan2022": 20e3}
-    devices["realistic"] = 50e3
-    assert {name: load_hardware(name).memristor.r_on for name in preset_names()} == {
-        "default": 5e3,
-        "ideal": 5e3,
-        **devices,
-    }
+    devices |= {"default": 5e3, "ideal": 5e3, "realistic": 50e3, "pulse-width": 5e3, "bit-serial": 5e3}
+    assert {name: load_hardware(name).memristor.r_on for name in preset_names()} == devices
+    assert all(load_hardware(name).drive.encoding == name for name in ("pulse-width", "bit-serial"))
     ideal = load_hardware("ideal")
     assert (ideal.dac.bits, ideal.adc.bits, ideal.amplifier.gain) == (None, None, None)
+    for name, percentile in {"ideal": 100.0, "default": "auto", "realistic": "auto", "pulse-width": "auto"}.items():
+        hardware = load_hardware(name)
+        assert (hardware.dac.range_percentile, hardware.adc.range_percentile) == (percentile, percentile)
 
 
 def test_values_are_si() -> None:
@@ -137,7 +137,7 @@ def test_amplifier_must_reach_the_converters_full_scale() -> None:
 def test_unknown_preset_and_missing_file(tmp_path: Path) -> None:
     refuses(
         "hardware defualt: no such preset or file; did you mean default?; presets are aist, aist-fast, aist-low-g, "
-        "default, ideal",
+        "bit-serial, default, ideal",
         preset="defualt",
     )
     refuses("no.toml: no such preset or file", preset=str(tmp_path / "no.toml"))
