@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.hardware import AistMemristor, HardwareConfig
-from hvae_mnn.physics.amplifiers import amplifier_offsets
+from hvae_mnn.physics.amplifiers import amplifier_offsets, feedback_capacitance
 from hvae_mnn.physics.converters import ADC_ERRORS, DAC_ERRORS, Converter, draw_errors
 from hvae_mnn.physics.crossbar import solve_array
 from hvae_mnn.physics.encoding import (
@@ -283,14 +283,15 @@ def emit_columns(tile: Tile, config: HardwareConfig) -> Iterator[str]:
     adc, name, columns = Converter(config.adc.bits), _adc_name(config), tile.plan.columns
     model = name if adc.bits is None else f"{name} code_max={adc.code_max:g}"
     errors = draw_errors(config.adc, tile.plan.name, ADC_ERRORS, columns, config.device.seed)
-    offsets = amplifier_offsets(tile.plan, config).tolist()
+    offsets, pulses = amplifier_offsets(tile.plan, config).tolist(), config.drive.encoding == "pulse-width"
+    c_f = feedback_capacitance(tile.plan, config, solve_array(tile, config).load) if pulses else 0.0
     if tile.plan.r_reference is not None:
         yield f"Xref cref ref {_transimpedance(config, tile.plan.r_reference, offsets[-1])}"
     for k in range(columns):
         if tile.plan.r_reference is not None:
             yield f"Rref_{k} ref c{k} {tile.plan.r_reference:.17g}"
-        if config.drive.encoding == "pulse-width":
-            yield f"Xamp_{k} c{k} out{k} reset {_integrator(config, tile.plan.r_f, offsets[k])}"
+        if pulses:
+            yield f"Xamp_{k} c{k} out{k} reset {_integrator(config, c_f, offsets[k])}"
         else:
             yield f"Xamp_{k} c{k} out{k} {_transimpedance(config, tile.plan.r_f, offsets[k])}"
         own = f" {errors.parameters(k)}" if errors else ""
@@ -304,9 +305,7 @@ def _transimpedance(config: HardwareConfig, r_f: float, offset: float) -> str:
     return f"transimpedance r_f={r_f:.17g} {_operational_amplifier(config, offset)}"
 
 
-def _integrator(config: HardwareConfig, r_f: float, offset: float) -> str:
-    """Return an integrator that a pulse of full scale takes as far as r_f ohm would take its current."""
-    c_f = pulse_time(config) / r_f
+def _integrator(config: HardwareConfig, c_f: float, offset: float) -> str:
     if config.amplifier.gain is None:
         return f"integrator_ideal c_f={c_f:.17g}"
     return f"integrator c_f={c_f:.17g} {_operational_amplifier(config, offset)}"

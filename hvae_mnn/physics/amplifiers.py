@@ -23,6 +23,24 @@ def amplifier_count(plan: TilePlan) -> int:
     return plan.columns + (plan.r_reference is not None)
 
 
+def feedback_capacitance(plan: TilePlan, config: HardwareConfig, load: Array) -> float:
+    """Return C_f of a tile's integrators, farad: a pulse of full scale goes as far as R_f would take its current.
+
+    An amplifier of finite bandwidth acts as G / (2 pi f_GBW) more, G siemens at the bit line. C_f is trimmed by
+    the mean of that over the columns, by half at most.
+
+    Args:
+        plan: The tile.
+        config: The hardware.
+        load: Admittance between the bit lines, siemens, (amplifiers, amplifiers).
+    """
+    whole = pulse_time(config) / plan.r_f
+    if config.amplifier.gain is None:
+        return whole
+    g = float(np.diag(load)[: plan.columns].mean()) + (0.0 if plan.r_reference is None else 1 / plan.r_reference)
+    return max(whole - g / (2 * np.pi * config.amplifier.gain_bandwidth), whole / 2)
+
+
 def amplifier_offsets(plan: TilePlan, config: HardwareConfig) -> Array:
     """Return the offset of each of a tile's amplifiers, volt, (amplifiers,)."""
     amplifier, count = config.amplifier, amplifier_count(plan)
@@ -61,7 +79,7 @@ def read_noise(plan: TilePlan, config: HardwareConfig, load: Array) -> Array:
     squares = (white * gain**2 + thermal * (1 / feedback + g) * feedback**2) * bandwidth
     if config.drive.encoding == "pulse-width":
         columns = slice(plan.columns)
-        c_f, time = pulse_time(config) / plan.r_f, (SAMPLE_STOP - RESET_STOP) * config.timing.cycle
+        c_f, time = feedback_capacitance(plan, config, load), (SAMPLE_STOP - RESET_STOP) * config.timing.cycle
         gain[columns] = 1 + time * g[columns] / c_f
         squares[columns] = (white * g[columns] ** 2 + thermal * g[columns]) * time / (2 * c_f**2)
         squares[columns] += white * np.pi / 2 * amplifier.gain_bandwidth

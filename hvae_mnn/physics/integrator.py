@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.linalg import expm
 
 from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.physics.amplifiers import amplifier_offsets
+from hvae_mnn.physics.amplifiers import amplifier_offsets, feedback_capacitance
 from hvae_mnn.physics.crossbar import solve_array
 from hvae_mnn.physics.encoding import (
     PULSE_SHARE,
@@ -164,7 +164,7 @@ def _dynamics(tile: Tile, config: HardwareConfig) -> Dynamics:
     omega = 2 * np.pi * amplifier.gain_bandwidth
     y, drift, currents = _without_reference(plan, ports.load, ports.transfer, gain)
     return Dynamics(
-        c_f=pulse_time(config) / plan.r_f,
+        c_f=feedback_capacitance(plan, config, ports.load),
         y=y,
         drift=drift,
         currents=config.drive.v_read * currents,

@@ -186,7 +186,8 @@ def test_clocks_of_pulses_follow_the_cycle() -> None:
     assert tick == pytest.approx([0, -0.4e-6 * 127 / 2.4e-6, 4e-6, 3.6e-6 * 127 / 2.4e-6], rel=1e-8)
     assert lines_named(text, "Xamp_1")[0].startswith("Xamp_1 c1 out1 reset integrator c_f=")
     capacitance = float(re.findall(r"Xamp_1 .* c_f=(\S+)", text)[0])
-    assert capacitance == pytest.approx(2.4e-6 / 8000, rel=1e-15)
+    columns = 6 / 12500 + np.sum(1 / np.array([[20e3, 50e3, 80e3], [25e3, 40e3, 64e3]]))  # siemens of all three
+    assert capacitance == pytest.approx(2.4e-6 / 8000 - columns / 3 / (2 * np.pi * 1e9), rel=1e-13)
 
 
 def test_clocks_follow_the_cycle() -> None:
