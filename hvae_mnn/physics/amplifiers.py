@@ -57,9 +57,10 @@ def read_noise(plan: TilePlan, config: HardwareConfig, load: Array) -> Array:
     With G siemens at the bit line besides the feedback:
 
         transimpedance  v^2 = (e_n^2 N^2 + 4 k T (1/R_f + G) R_f^2) (pi/2) f_GBW / N,    N = 1 + R_f G
-        integrator      v^2 = (e_n^2 G^2 + 4 k T G) T / (2 C_f^2) + e_n^2 (pi/2) f_GBW,  N = 1 + T G / C_f
+        integrator      v^2 = (e_n^2 G^2 + 4 k T G) t / (2 C_f^2) + k T / C_f + e_n^2 (pi/2) f_GBW,  N = 1 + t G / C_f
 
-    where N turns an offset to volts at the output, and T is the time from reset to sampling.
+    where N turns an offset to volts at the output, and t is the time from reset to sampling; k T / C_f is what the
+    reset switch leaves. Integrators see the mean of their reference column over t: its bandwidth there is 1 / (2 t).
 
     Args:
         plan: The tile.
@@ -76,13 +77,15 @@ def read_noise(plan: TilePlan, config: HardwareConfig, load: Array) -> Array:
     white, thermal = amplifier.noise**2, 4 * Boltzmann * TEMPERATURE
     gain = 1 + feedback * g
     bandwidth = np.pi / 2 * amplifier.gain_bandwidth / gain
+    time, pulses = (SAMPLE_STOP - RESET_STOP) * config.timing.cycle, config.drive.encoding == "pulse-width"
+    if pulses:
+        bandwidth[plan.columns :] = 1 / (2 * time)
     squares = (white * gain**2 + thermal * (1 / feedback + g) * feedback**2) * bandwidth
-    if config.drive.encoding == "pulse-width":
-        columns = slice(plan.columns)
-        c_f, time = feedback_capacitance(plan, config, load), (SAMPLE_STOP - RESET_STOP) * config.timing.cycle
+    if pulses:
+        columns, c_f = slice(plan.columns), feedback_capacitance(plan, config, load)
         gain[columns] = 1 + time * g[columns] / c_f
         squares[columns] = (white * g[columns] ** 2 + thermal * g[columns]) * time / (2 * c_f**2)
-        squares[columns] += white * np.pi / 2 * amplifier.gain_bandwidth
+        squares[columns] += Boltzmann * TEMPERATURE / c_f + white * np.pi / 2 * amplifier.gain_bandwidth
     return np.asarray(np.sqrt(squares) / gain)
 
 
