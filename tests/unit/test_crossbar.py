@@ -1,6 +1,8 @@
 """The closed form of a tile against Kirchhoff's equations written out and solved on their own."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from scipy.integrate import solve_ivp
 
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.crossbar import settling_error, solve_transfer
+from hvae_mnn.physics.amplifiers import amplifier_offsets
+from hvae_mnn.physics.crossbar import Transfer, settled_cycle, settling_error, solve_transfer
 from hvae_mnn.plan import Tile, TilePlan
 
 G1, G2 = 31e-6, 117e-6
@@ -161,3 +164,180 @@ def test_a_saturated_reference_reaches_the_columns(rows: tuple[float, float]) ->
     assert abs(expected) < 0.055
     assert found == pytest.approx(expected, rel=1e-9)
     assert found != pytest.approx(unlimited, rel=0.1)
+
+
+# --- offsets of their own, noise, limits -----------------------------------------------------
+
+G_TWO = np.array([[31e-6, 150e-6], [117e-6, 12e-6]])
+V_TWO = np.array([3e-3, -5e-3, 2e-3])
+ROWS_TWO = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-0.8, 0.35], [1.0, -1.0]])
+
+
+def network(reference: bool, rows: np.ndarray, r_f: float = R_F) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a, b and d of a u + b o = d for two columns, written out current by current; the reference comes last."""
+    v1, v2 = V_READ * rows
+    sums = G_TWO.sum(axis=0)
+    into = [v1 * G_TWO[0, k] + v2 * G_TWO[1, k] for k in range(2)]
+    all_fixed, fixed = 2 / R_S, (v1 + v2) / R_S
+    if not reference:
+        a = np.diag([sums[k] + all_fixed + 1 / r_f for k in range(2)])
+        return a, -np.eye(2) / r_f, np.array([fixed - into[k] for k in range(2)])
+    a = np.diag([*(sums[k] + 1 / R_REF + 1 / r_f for k in range(2)), all_fixed + 1 / R_REF])
+    b = -np.array([[1 / r_f, 0, 1 / R_REF], [0, 1 / r_f, 1 / R_REF], [0, 0, 1 / R_REF]])
+    return a, b, np.array([*into, fixed])
+
+
+def unlimited(reference: bool, rows: np.ndarray, gain: float, offsets: np.ndarray) -> np.ndarray:
+    """Return the outputs o = A (V - u) of all amplifiers."""
+    a, b, d = network(reference, rows)
+    return np.linalg.solve(b - a / gain, d - a @ offsets)
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_every_amplifier_has_an_offset_of_its_own(reference: bool) -> None:
+    config, offsets = hardware("reference-column" if reference else "paired", *REAL), V_TWO[: 2 + reference]
+    transfer = replace(solve_transfer(make_tile(reference, G_TWO), config), v_offset=offsets)
+    expected = np.array([unlimited(reference, rows, 40.0, offsets)[:2] for rows in ROWS_TWO])
+    np.testing.assert_allclose(transfer.read(ROWS_TWO), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_spread_offsets_reach_the_outputs(reference: bool) -> None:
+    config = hardware("reference-column" if reference else "paired", *REAL, "amplifier.offset_sigma=2 mV")
+    tile = make_tile(reference, G_TWO)
+    offsets = amplifier_offsets(tile.plan, config)
+    assert len(set(offsets)) == 2 + reference
+    expected = np.array([unlimited(reference, rows, 40.0, offsets)[:2] for rows in ROWS_TWO])
+    np.testing.assert_allclose(solve_transfer(tile, config).read(ROWS_TWO), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("limit", [10.0, 0.055])
+@pytest.mark.parametrize("reference", [False, True])
+def test_noise_is_an_offset_of_its_own_in_each_read(reference: bool, limit: float) -> None:
+    config = hardware("reference-column" if reference else "paired", *REAL)
+    transfer = replace(solve_transfer(make_tile(reference, G_TWO), config), limit=limit)
+    noise = np.random.default_rng(1).normal(0, 5e-3, (len(ROWS_TWO), 2 + reference))
+    one_by_one = [
+        replace(transfer, v_offset=transfer.v_offset + own).read(rows[None])[0]
+        for rows, own in zip(ROWS_TWO, noise, strict=True)
+    ]
+    found = transfer.read(ROWS_TWO, noise)
+    np.testing.assert_allclose(found, one_by_one, rtol=0, atol=1e-15)
+    assert np.abs(found - transfer.read(ROWS_TWO)).max() > 5e-3
+
+
+def limited(
+    a: np.ndarray, b: np.ndarray, d: np.ndarray, offsets: np.ndarray, gain: float, limit: float
+) -> list[np.ndarray]:
+    """Return every solution of a u + b o = d, o = A (V - u) within +-limit, by trying each state of each amplifier."""
+    found = []
+    for states in product((-1, 0, 1), repeat=len(d)):
+        held = np.array(states)
+        free = held == 0
+        whole = a + b @ np.diag(np.where(free, -gain, 0.0))
+        u = np.linalg.solve(whole, d - b @ np.where(free, gain * offsets, limit * held))
+        wanted = gain * (offsets - u)
+        if np.all(np.where(free, np.abs(wanted) <= limit, held * wanted > limit)):
+            found.append(np.clip(wanted, -limit, limit))
+    return found
+
+
+def start(transfer: Transfer, rows: np.ndarray) -> np.ndarray:
+    """Return which amplifiers would be past their limits without them."""
+    outputs = rows @ transfer.matrix + transfer.v_offset @ transfer.offsets
+    return np.asarray(np.sign(outputs) * (np.abs(outputs) > transfer.limit))
+
+
+@pytest.mark.parametrize("gain", [40.0, 1e4])
+def test_limits_with_a_reference_column_are_the_only_consistent_ones(gain: float) -> None:
+    """Where the reference saturates, columns past a limit come back, and others go from one limit to the other."""
+    config = hardware("reference-column", f"amplifier.gain={gain}")
+    tile = make_tile(True, G_TWO)
+    moves = set()
+    for r_f in (23e3, 80e3, 300e3):
+        solved = solve_transfer(Tile(tile.plan.model_copy(update={"r_f": r_f}), tile.g, tile.g), config)
+        for limit in (0.02, 0.04, 0.055):
+            transfer = replace(solved, limit=limit, v_offset=V_TWO)
+            inputs = np.random.default_rng(2).uniform(-1, 1, (60, 2))
+            for rows, outputs in zip(inputs, transfer.read(inputs), strict=True):
+                (expected,) = limited(*network(True, rows, r_f), V_TWO, gain, limit)
+                np.testing.assert_allclose(outputs, expected[:2], rtol=0, atol=1e-12)
+                ends = np.sign(expected) * (np.abs(expected) >= limit)
+                moves |= set(zip(start(transfer, rows).tolist(), ends.tolist(), strict=True))
+    assert moves >= {(1, 1), (-1, -1), (0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (-1, 1)}
+
+
+def test_limits_with_wires_are_the_only_consistent_ones() -> None:
+    """Bit lines that share row drivers: one that leaves its virtual ground moves the others."""
+    rng = np.random.default_rng(3)
+    config = hardware("reference-column", "array.r_driver=2000", "amplifier.gain=1000")
+    g = rng.uniform(10e-6, 160e-6, (3, 4))
+    tile = make_tile(True, g)
+    tile = Tile(tile.plan.model_copy(update={"inputs": (0, 1, -1), "r_f": 200e3}), g, g)
+    offsets = rng.normal(0, 2e-3, 5)
+    transfer = replace(solve_transfer(tile, config), limit=0.05, v_offset=offsets)
+    cells = np.hstack([g, np.full((3, 1), 1 / R_S)])
+    share = 1 / (1 + 2000 * cells.sum(axis=1))  # of the drive that is left on a row with grounded columns
+    into = cells * share[:, None]
+    load = np.diag(cells.sum(axis=0)) - cells.T @ (into * 2000)
+    conductances = [1 / 200e3] * 4
+    a = load + np.diag([*(c + 1 / R_REF for c in conductances), 1 / R_REF])
+    b = -np.diag([*conductances, 1 / R_REF])
+    b[:4, 4] = -1 / R_REF
+    changed = 0
+    inputs = rng.uniform(-1, 1, (60, 3))
+    for rows, outputs in zip(inputs, transfer.read(inputs), strict=True):
+        (expected,) = limited(a, b, V_READ * rows @ into, offsets, 1000.0, 0.05)
+        np.testing.assert_allclose(outputs, expected[:4], rtol=0, atol=1e-12)
+        ends = np.sign(expected) * (np.abs(expected) >= 0.05)
+        changed += bool(np.any(start(transfer, rows) != ends))
+    assert changed >= 5
+
+
+# --- settling --------------------------------------------------------------------------------
+
+SLOW = ("amplifier.gain=40", "amplifier.gain_bandwidth=2 MHz", "timing.cycle=3 us", "timing.edge=20 ns")
+FAST = ("timing.cycle=200 ns", "timing.edge=2 ns")
+
+
+@pytest.mark.parametrize("encoding", ["amplitude", "bit-serial"])
+def test_a_slow_row_settles_by_its_own_pole(encoding: str) -> None:
+    config = hardware("paired", f"drive.encoding={encoding}", "dac.settling=20 ns", *FAST)
+    expected = np.exp(-(0.8 * 200e-9 - 2e-9) / 20e-9)
+    assert settling_error(make_tile(False, G_TWO), config) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_the_slower_of_row_and_column_counts(reference: bool) -> None:
+    tile, scheme = make_tile(reference, G_TWO), "reference-column" if reference else "paired"
+    noise_gain = 1 + R_F * (162e-6 + (1 / R_REF if reference else 2 / R_S))
+    column = 2 * np.pi * 2e6 * (1 / 40 + 1 / noise_gain)
+    for settling in (0.2 / column, 5 / column):
+        config = hardware(scheme, *SLOW, f"dac.settling={settling}")
+        expected = np.exp(-(0.8 * 3e-6 - 20e-9) * min(column, 1 / settling))
+        assert settling_error(tile, config) == pytest.approx(expected, rel=1e-9)
+
+
+def test_an_integrator_has_from_the_last_pulse_to_the_sampling_edge() -> None:
+    """A tenth of the cycle; its loop closes at gain_bandwidth, whatever hangs on its bit line."""
+    for reference in (False, True):
+        scheme = "reference-column" if reference else "paired"
+        tile = make_tile(reference, G_TWO)
+        config = hardware(scheme, "drive.encoding=pulse-width", *SLOW)
+        expected = np.exp(-2 * np.pi * 2e6 * (0.1 * 3e-6 - 20e-9))
+        assert settling_error(tile, config) == pytest.approx(expected, rel=1e-9)
+        late = hardware(scheme, "drive.encoding=pulse-width", *SLOW, "dac.settling=200 ns")
+        assert settling_error(tile, late) == pytest.approx(np.exp(-(0.1 * 3e-6 - 20e-9) / 200e-9), rel=1e-9)
+
+
+@pytest.mark.parametrize("error", [0.1, 1e-4])
+@pytest.mark.parametrize("extra", [(), ("dac.settling=300 ns",), ("amplifier.gain=none", "dac.settling=5 ns")])
+@pytest.mark.parametrize("encoding", ["amplitude", "bit-serial", "pulse-width"])
+@pytest.mark.parametrize("scheme", ["paired", "reference-column"])
+def test_a_settled_cycle_leaves_its_error(scheme: str, encoding: str, extra: tuple[str, ...], error: float) -> None:
+    tile = make_tile(scheme != "paired", G_TWO)
+    config = hardware(scheme, *SLOW, f"drive.encoding={encoding}", *extra)
+    cycle = settled_cycle(tile, config, error)
+    settled = config.model_copy(update={"timing": config.timing.model_copy(update={"cycle": cycle})})
+    assert settling_error(tile, settled) == pytest.approx(error, rel=1e-9)
+    assert settled_cycle(tile, settled, error) == pytest.approx(cycle, rel=1e-12)
