@@ -215,8 +215,8 @@ class Timing(_Section):
     """One read cycle, for transient reads and waveforms.
 
     Rows are enabled from 0 to 0.9 of the cycle; the sample-and-hold tracks from 0.1 to
-    0.8 and holds to the end. With pulse-width input the integrators are reset until 0.1, and
-    pulses of full scale last from 0.1 to 0.7.
+    0.8 and holds to the end. With pulse-width input integrators are reset until 0.05, the
+    sample-and-hold tracks from there, and pulses of full scale last from 0.1 to 0.7.
 
     Attributes:
         cycle: Length of a cycle, second.

@@ -4,7 +4,7 @@ Rows are at +-v_read for a time proportional to their input. A column's integrat
 and its output o, which an amplifier of gain A, offset V_os and unity-gain frequency w drives. With J(t) the current
 into the grounded column and Y the admittance between the columns, q = u - o obeys
 
-    C_f q' = J(t) - Y u,    u = (q + A V_os)/(1 + A) + q'/w
+    C_f q' = J(t) - Y u,    u = (q + A V_os)/(1 + A) + q' (A/(1 + A))^2 / w
 
 where the amplifier's own pole is followed at once (it settles within nanoseconds, and what it misses at
 a pulse's beginning it gives back at the end). That is linear with constant coefficients, so that a pulse of length d
@@ -79,7 +79,12 @@ class Dynamics:
     @property
     def inertia(self) -> Array:
         """C_f and what the amplifier's pole adds to it, farad, (columns, columns)."""
-        return self.c_f * np.eye(len(self.y)) + self.y / self.omega
+        return self.c_f * np.eye(len(self.y)) + self.y * self.lag
+
+    @property
+    def lag(self) -> float:
+        """How much u follows q', second: the pole's 1/w in the closed loop."""
+        return (1 + 1 / self.gain) ** -2 / self.omega
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ def solve_pulses(tile: Tile, config: HardwareConfig) -> PulseTransfer:
         return PulseTransfer((matrix,), zero, amplifier_offsets(plan, config), np.inf, matrix, None)
     inverse = np.asarray(np.linalg.inv(dynamics.inertia), dtype=np.float64)
     decay = inverse @ dynamics.y / (1 + amplifier.gain)
-    out = -amplifier.gain / (1 + amplifier.gain) * np.eye(len(decay)) - decay / dynamics.omega  # o over q
+    out = -amplifier.gain / (1 + amplifier.gain) * np.eye(len(decay)) - decay * dynamics.lag  # o over q
     after = out @ expm(-decay * (dynamics.pulse + dynamics.tail))
     return PulseTransfer(
         matrices=_series(dynamics, after, decay, inverse),
@@ -226,7 +231,7 @@ def _offset_response(dynamics: Dynamics, decay: Array, inverse: Array, out: Arra
     whole = expm(system * time)
     q = whole[:n, :n] @ start + whole[:n, n:]
     gain = dynamics.gain
-    rate = (pushed + decay @ own - decay @ q) / dynamics.omega
+    rate = (pushed + decay @ own - decay @ q) * dynamics.lag
     # o = u - q, with u of the module's second equation
     response = (q + gain * own) / (1 + gain) + rate - q
     return np.asarray(response.T)

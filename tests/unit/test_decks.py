@@ -156,7 +156,7 @@ def test_a_bare_run_reads_the_sampling_state_or_one_cycle() -> None:
     static, _ = make_deck("default", ())
     assert static.splitlines()[-2:] == [".op", ".end"]
     dynamic, _ = make_deck("default", PAIRED_DYNAMIC)
-    assert dynamic.splitlines()[-3] == ".tran 2e-08 4e-06 0 4e-08"
+    assert dynamic.splitlines()[-3] == ".tran 2.5e-08 5e-06 0 5e-08"
     pulsed, _ = make_deck("pulse-width", ("dac.bits=5", "timing.cycle=5 us"))
     step = 3e-6 / 15 / 7  # 15 ticks to full scale, 7 steps a tick
     tstep, tstop, start, most = (float(part) for part in pulsed.splitlines()[-3].split()[1:])
@@ -191,7 +191,7 @@ def test_clocks_of_pulses_follow_the_cycle() -> None:
 
 
 def test_clocks_follow_the_cycle() -> None:
-    """4 us: rows until 3.6 us, sampling from 0.4 us for 2.8 us less an edge of 1 ns."""
+    """5 us: rows until 4.5 us, sampling from 0.5 us for 3.5 us less an edge of 1 ns."""
     text, _ = make_deck("default", ())
-    assert "Ven en 0 DC 1 PULSE(0 1 1e-09 1e-09 1e-09 3.6e-06 8e-06)" in text.splitlines()
-    assert "Vclk clk 0 DC 1 PULSE(0 1 4e-07 1e-09 1e-09 2.799e-06 8e-06)" in text.splitlines()
+    assert "Ven en 0 DC 1 PULSE(0 1 1e-09 1e-09 1e-09 4.5e-06 1e-05)" in text.splitlines()
+    assert "Vclk clk 0 DC 1 PULSE(0 1 5e-07 1e-09 1e-09 3.499e-06 1e-05)" in text.splitlines()

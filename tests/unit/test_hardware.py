@@ -40,7 +40,7 @@ def test_values_are_si() -> None:
     assert config.array.g_min == pytest.approx(10.1e-6, rel=1e-15)
     assert config.drive.v_read == pytest.approx(0.05, rel=1e-15)
     assert config.amplifier.gain_bandwidth == 1e9
-    assert config.timing.cycle == pytest.approx(4e-6, rel=1e-15)
+    assert config.timing.cycle == pytest.approx(5e-6, rel=1e-15)
 
 
 @pytest.mark.parametrize(("text", "volt"), [("25 mV", 0.025), ("0.04", 0.04), ("4e-2 V", 0.04), ('"30mV"', 0.03)])
@@ -181,7 +181,7 @@ def test_a_tree_names_its_source() -> None:
 
 
 def test_edges_too_slow_for_the_cycle_are_refused() -> None:
-    with pytest.raises(HardwareError, match=r"timing.edge is 1 s, more than 1/50 of timing.cycle, 4 us"):
+    with pytest.raises(HardwareError, match=r"timing.edge is 1 s, more than 1/50 of timing.cycle, 5 us"):
         load_hardware("default", ["timing.edge=1"])
     assert load_hardware("default", ["timing.edge=80 ns"]).timing.edge == pytest.approx(80e-9)
 
