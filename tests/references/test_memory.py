@@ -40,7 +40,7 @@ def test_reading_in_time_keeps_no_plots(tmp_path):
             if cycle % 100 == 0:
                 sizes[cycle] = psutil.Process(pid).memory_info().rss
         (waveform,) = engine.waveforms().values()
-    assert waveform.time[-1] == pytest.approx(400 * 4e-6, rel=1e-6)
+    assert waveform.time[-1] == pytest.approx(400 * build.manifest.hardware.timing.cycle, rel=1e-6)
     check_flat(sizes)
 
 
