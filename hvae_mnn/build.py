@@ -123,6 +123,19 @@ def save_build(build: Build, folder: Path, force: bool = False) -> Build:
     return Build(build.manifest, build.tiles, build.checkpoint, build.replay, folder)
 
 
+def check_only_build(folder: Path) -> None:
+    """Refuse a Build's folder that holds files of the user's, which replacing it would lose.
+
+    Raises:
+        ArtifactError: With their names.
+    """
+    others = sorted({entry.name for entry in folder.iterdir()} - set(_PARTS))
+    if others:
+        raise ArtifactError(
+            f"{folder}: {', '.join(others[:3])} is not part of the build and would be lost; move it away"
+        )
+
+
 def load_build(folder: Path) -> Build:
     """Open a Build and check that its parts belong together.
 

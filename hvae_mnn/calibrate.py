@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.build import Build, load_build, save_build
+from hvae_mnn.build import Build, check_only_build, load_build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.engines.base import Engine
 from hvae_mnn.engines.nodal import NodalEngine
@@ -18,6 +18,7 @@ from hvae_mnn.hardware_files import override_hardware
 from hvae_mnn.model.calibration import calibrate, collect_inputs
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.corpus import UNK, Corpus, Sentence, load_corpus
+from hvae_mnn.physics.encoding import cycles_per_read
 from hvae_mnn.plan import LayerPlan
 from hvae_mnn.run import LayerTrace
 
@@ -122,6 +123,7 @@ def calibrate_build(
     if sentences < 1:
         raise CorpusError(f"sentences is {sentences}; expected at least 1")
     build = load_build(folder)
+    check_only_build(folder)
     given = tuple(overrides)
     hardware = override_hardware(build.manifest.hardware, given)
     name = " ".join((build.manifest.hardware_name, *given))
@@ -142,8 +144,9 @@ def measure_reads(build: Build, inputs: Mapping[str, NDArray[np.floating]]) -> d
         build: A compiled model.
         inputs: For each layer to read, its inputs as the model's numbers, (steps, inputs).
     """
+    cycles = cycles_per_read(build.manifest.hardware)
     with NodalEngine(build) as engine, SoftwareEngine(build) as exact:
-        return {name: _measure(build.layer(name), values, engine, exact) for name, values in inputs.items()}
+        return {name: _measure(build.layer(name), values, engine, exact, cycles) for name, values in inputs.items()}
 
 
 def _check_words(corpus: Corpus) -> float:
@@ -204,7 +207,7 @@ def _x_max(layer: LayerPlan) -> dict[str, float]:
     return {group.name: group.x_max for group in layer.groups}
 
 
-def _measure(layer: LayerPlan, values: NDArray[np.floating], engine: Engine, exact: Engine) -> ReadErrors:
+def _measure(layer: LayerPlan, values: NDArray[np.floating], engine: Engine, exact: Engine, cycles: int) -> ReadErrors:
     x_max = np.repeat([group.x_max for group in layer.groups], [group.size for group in layer.groups])
     clipped, squares, counts = np.zeros(2), np.zeros(2), np.zeros(2)
     for start in range(0, len(values), _STEPS):
@@ -218,4 +221,5 @@ def _measure(layer: LayerPlan, values: NDArray[np.floating], engine: Engine, exa
         squares += np.sum(trace.error[0] ** 2), np.sum(off**2)
         counts += trace.error[0].size, off.size
     rms = np.sqrt(squares / counts)
-    return ReadErrors(float(clipped[0] / values.size), float(clipped[1] / counts[0]), float(rms[0]), float(rms[1]))
+    shares = clipped / (values.size, counts[0] * cycles)  # of bit planes, every one counts
+    return ReadErrors(*(float(each) for each in (*shares, *rms)))

@@ -25,7 +25,7 @@ from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.errors import ArtifactError
 from hvae_mnn.factors import CLIPPING, FACTORS, INPUT, OUTPUT, compile_with, hardware_with, widen_range
 from hvae_mnn.physics.converters import Converter
-from hvae_mnn.run import LayerTrace, Run, share_equal
+from hvae_mnn.run import Run, share_equal
 from hvae_mnn.simulate import Simulation, draw_noise, hash_build, open_engine, read_sentence
 
 Array = NDArray[np.float64]
@@ -296,9 +296,7 @@ class _Probe(ClosingEngine):
         found = {}
         for name, reading in readings.items():
             fractions = adc.decode(reading.codes)
-            trace = LayerTrace(name)
-            trace.record(self._engine, carried[name], reading, fractions)
-            self.clipped += trace.clipped_outputs
+            self.clipped += reading.clipped
             if self._restores and (carried[name] != codes[name]).any():
                 whole, cut = (self._software.step({name: x[name]})[name].analog for x in (codes, carried))
                 fractions = fractions + (whole - cut)

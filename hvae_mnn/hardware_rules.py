@@ -2,7 +2,7 @@
 
 from hvae_mnn.errors import HardwareError
 from hvae_mnn.hardware import HardwareConfig, StaticMemristor
-from hvae_mnn.physics.encoding import PULSE_SHARE, PULSE_START, SAMPLE_STOP, pulse_ramp, pulse_ticks
+from hvae_mnn.physics.encoding import LONGEST_PULSE, PULSE_SHARE, PULSE_START, SAMPLE_STOP, pulse_ticks
 from hvae_mnn.units import show
 
 
@@ -188,18 +188,32 @@ def _rule_bit_planes(config: HardwareConfig) -> str | None:
     return "drive.encoding is bit-serial but dac.bits, which says how many bit planes there are, is unset; set it"
 
 
+_MOST_PULSE_BITS = 14  # 8191 ticks: ngspice takes seconds for a read
+_SETTLED = 15.0  # time constants from the last edge of full scale to sampling
+
+
 def _rule_pulses_fit(config: HardwareConfig) -> str | None:
-    if not _pulses(config) or config.dac.bits is None:
+    if not _pulses(config):
         return None
-    ticks = pulse_ticks(config)
-    longest = (1 + config.dac.gain_error) * (ticks + abs(config.dac.offset) + config.dac.inl) + pulse_ramp(config) / 2
-    most = ticks * (SAMPLE_STOP - PULSE_START) / PULSE_SHARE
-    if longest < most * 0.98:
-        return None
-    return (
-        f"drive.encoding is pulse-width, and with dac.offset, gain_error and inl a pulse lasts up to {longest:.4g} "
-        f"clock ticks; columns are sampled after {most:.4g}; lower the errors"
-    )
+    dac, ticks = config.dac, pulse_ticks(config)
+    if dac.bits is not None and dac.bits > _MOST_PULSE_BITS:
+        return (
+            f"dac.bits is {dac.bits}, and with drive.encoding = pulse-width a read lasts {ticks} clock ticks; "
+            f"expected at most {_MOST_PULSE_BITS} bits"
+        )
+    longest, most = (1 + dac.gain_error) * (ticks + abs(dac.offset) + dac.inl), ticks * LONGEST_PULSE
+    if dac.bits is not None and longest > most:
+        return (
+            f"drive.encoding is pulse-width, and with dac.offset, gain_error and inl a pulse lasts up to {longest:.4g} "
+            f"clock ticks; the driver ends it after {most:.4g}; lower the errors"
+        )
+    slowest = (SAMPLE_STOP - PULSE_START - PULSE_SHARE) * config.timing.cycle / _SETTLED
+    if dac.settling > slowest:
+        return (
+            f"dac.settling is {show(dac.settling, 's')}; with drive.encoding = pulse-width the last pulse must have "
+            f"settled when columns are sampled: expected at most {show(slowest, 's')}, or a longer timing.cycle"
+        )
+    return None
 
 
 def _pulses(config: HardwareConfig) -> bool:

@@ -136,7 +136,7 @@ class Run:
         seed: Seed of the noise.
         seconds: Time of the simulation, engine start not counted.
         waveforms: Tiles that were read in time.
-        build: Folder of the Build, as it was named; None where it lay in memory or the run is an older one.
+        build: Folder of the Build; None where it lay in memory or the run is an older one.
         build_hash: What `hvae_mnn.simulate.hash_build` said of it; None in older runs.
     """
 

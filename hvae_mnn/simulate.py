@@ -111,7 +111,7 @@ def simulate_sentence(
         seed=seed,
         seconds=seconds,
         waveforms=waveforms,
-        build=None if build.folder is None else str(build.folder),
+        build=None if build.folder is None else str(build.folder.resolve()),
         build_hash=hash_build(build),
     )
 

@@ -214,19 +214,44 @@ def _encoder_pair(text: str) -> tuple[str, str]:
     return cells[0], cells[1]
 
 
+def _warn_slow_integrators(build: "Build") -> None:
+    """Say where an amplifier's bandwidth adds more to an integrator's capacitance than can be trimmed."""
+    from hvae_mnn.physics.amplifiers import added_capacitance
+    from hvae_mnn.physics.crossbar import solve_array
+    from hvae_mnn.units import show
+
+    hardware = build.manifest.hardware
+    added = {
+        name: added_capacitance(tile.plan, hardware, solve_array(tile, hardware).load)
+        for name, tile in build.tiles.items()
+    }
+    name = max(added, key=lambda each: added[each])
+    if added[name] > 0.5:
+        click.echo(
+            f"Warning: with timing.cycle = {show(hardware.timing.cycle, 's')}, the bandwidth of {name}'s amplifiers "
+            f"adds {added[name]:.0%} to their capacitors, more than the half that is trimmed: sums come out too small. "
+            f"It needs {show(hardware.timing.cycle * added[name] / 0.5, 's')}, or more amplifier.gain_bandwidth",
+            err=True,
+        )
+
+
 def _warn_unsettled(build: "Build") -> None:
-    """Say where a transient read would be taken too early; settled reads are not affected."""
+    """Say where a read in time would be taken too early, or an integrator's amplifier is too slow for its pulses."""
     from hvae_mnn.physics.crossbar import settled_cycle, settling_error
     from hvae_mnn.units import show
 
     hardware = build.manifest.hardware
+    pulses = hardware.drive.encoding == "pulse-width"
+    if pulses:
+        _warn_slow_integrators(build)
     errors = {name: settling_error(tile, hardware) for name, tile in build.tiles.items()}
     name = max(errors, key=lambda each: errors[each])
     quarter = 0.25 / 2 ** ((hardware.adc.bits or 16) - 1)
     if errors[name] > quarter:
         needed = show(settled_cycle(build.tiles[name], hardware, quarter), "s")
+        affected = "pulses are cut short" if pulses else "reads in time will differ from settled ones"
         click.echo(
             f"Warning: with timing.cycle = {show(hardware.timing.cycle, 's')}, {name} is sampled {errors[name]:.2g} of "
-            f"a step early, more than 1/4 LSB; reads in time will differ from settled ones. It needs {needed}",
+            f"a step early, more than 1/4 LSB; {affected}. It needs {needed}",
             err=True,
         )

@@ -156,8 +156,11 @@ def emit_clocks(config: HardwareConfig) -> Iterator[str]:
 
 
 def _clock(name: str, before: int, during: int, start: float, width: float, config: HardwareConfig) -> str:
-    """Return a clock that changes once in a cycle for a time; start and width are parts of the cycle."""
-    cycle, edge = config.timing.cycle, config.timing.edge
+    """Return a clock that changes once in a cycle for a time; start and width are parts of the cycle.
+
+    Its edges are short against a time step, for a switch turns at the first step that is past the middle of one.
+    """
+    cycle, edge = config.timing.cycle, min(config.timing.edge, pulse_step(config) / 10)
     times = f"{start * cycle:.9g} {edge:.9g} {edge:.9g} {width * cycle - edge:.9g} {2 * cycle:.9g}"
     return f"V{name} {name} 0 PULSE({before} {during} {times})"
 

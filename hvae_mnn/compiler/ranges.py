@@ -32,9 +32,9 @@ def choose_full_scale(values: NDArray[np.floating], percentile: Percentile, bits
         The full scale; 1 where it would be 0.
     """
     magnitudes = np.abs(values)
-    if percentile != "auto":
-        return float(np.percentile(magnitudes, percentile)) or 1.0
     largest = float(magnitudes.max())
+    if percentile != "auto":
+        return float(np.percentile(magnitudes, percentile)) or largest or 1.0
     if bits is None or largest == 0:
         return largest or 1.0
     return _least_error(np.asarray(magnitudes, dtype=np.float64).ravel(), largest, 2 ** (bits - 1) - 1)

@@ -42,6 +42,7 @@ class NodalEngine(ClosingEngine):
         self._hardware, self._driver = hardware, driver(hardware)
         self._layers = {layer.name: layer for layer in build.manifest.layers}
         self._tiles = {name: _solve(tile, hardware) for name, tile in build.tiles.items()}
+        self._adc_errs = any(tile.adc_errors for tile in self._tiles.values())
         self._stacks = {layer.name: self._stack(layer, device) for layer in build.manifest.layers}
 
     def step(self, codes: Mapping[str, Array]) -> dict[str, Reading]:
@@ -55,13 +56,13 @@ class NodalEngine(ClosingEngine):
             if tile.name not in volts:
                 volts[tile.name] = self._own_volts(tile, cycles)
         analog = np.concatenate([volts[tile.name] for tile in layer.tiles], axis=1) / self._hardware.adc.v_full_scale
-        found = self.adc.encode(analog)
-        for tile, outputs in layer.tile_outputs():
-            if errors := self._tiles[tile.name].adc_errors:
-                found[:, outputs] = self.adc.read(analog[:, outputs], errors)
-        return Reading(
-            join_cycles(found, self._hardware), join_cycles(analog, self._hardware), self.adc.count_clipped(analog)
-        )
+        if self._adc_errs:
+            parts = [(analog[:, outputs], self._tiles[tile.name].adc_errors) for tile, outputs in layer.tile_outputs()]
+            found = np.concatenate([self.adc.read(*part) for part in parts], axis=1)
+            clipped = sum(self.adc.count_clipped(*part) for part in parts)
+        else:
+            found, clipped = self.adc.encode(analog), self.adc.count_clipped(analog)
+        return Reading(join_cycles(found, self._hardware), join_cycles(analog, self._hardware), clipped)
 
     def _own_volts(self, plan: TilePlan, cycles: Array) -> Array:
         """Return a tile's column voltages, (cycles, columns), by itself."""

@@ -12,7 +12,7 @@ from hvae_mnn.engines.base import ClosingEngine, EngineInfo, ReadCycle, Reading,
 from hvae_mnn.engines.pool import WorkerPool
 from hvae_mnn.errors import ArtifactError, EngineError
 from hvae_mnn.physics.amplifiers import NoiseSource, amplifier_offsets
-from hvae_mnn.physics.converters import Converter
+from hvae_mnn.physics.converters import ADC_ERRORS, Converter, draw_errors
 from hvae_mnn.physics.crossbar import solve_array
 from hvae_mnn.physics.encoding import driver, join_cycles, split_cycles
 from hvae_mnn.plan import BIAS, LayerPlan, TilePlan, row_inputs
@@ -58,6 +58,10 @@ class SpiceEngine(ClosingEngine):
         self.dac, self.adc = Converter(hardware.dac.bits), Converter(hardware.adc.bits)
         self._driver = driver(hardware)
         self._noise = _noise_sources(build)
+        self._adc_errors = {
+            name: draw_errors(hardware.adc, name, ADC_ERRORS, tile.plan.columns, hardware.device.seed)
+            for name, tile in build.tiles.items()
+        }
         self._full_wires = hardware.array.wires == "full"
         self._layers = {layer.name: layer for layer in build.manifest.layers}
         self._tiles = [tile for layer in build.manifest.layers for tile in layer.tiles]
@@ -182,9 +186,11 @@ class SpiceEngine(ClosingEngine):
         if self.adc.bits is not None:
             codes = np.rint(codes)  # ngspice computes a clipped code one unit in the last place away
         analog = np.concatenate([read[tile.name][1] for tile in layer.tiles], axis=1) / self._hardware.adc.v_full_scale
-        return Reading(
-            join_cycles(codes, self._hardware), join_cycles(analog, self._hardware), self.adc.count_clipped(analog)
+        clipped = sum(
+            self.adc.count_clipped(analog[:, outputs], self._adc_errors[tile.name])
+            for tile, outputs in layer.tile_outputs()
         )
+        return Reading(join_cycles(codes, self._hardware), join_cycles(analog, self._hardware), clipped)
 
     def _join(self, cycles: list[dict[str, Array]]) -> Waveform:
         duration = self._hardware.timing.cycle

@@ -145,15 +145,19 @@ class SpiceWorker:
             return
         self._ngspice.run("destroy", deck.path)
         self._ngspice.run(f"option trtol={FINE_STEPS}", deck.path)
-        self._ngspice.run(command, deck.path)
-        self._ngspice.run(f"option trtol={EVEN_STEPS}", deck.path)
+        try:
+            self._ngspice.run(command, deck.path)
+        finally:
+            self._ngspice.run(f"option trtol={EVEN_STEPS}", deck.path)
 
     def _peak(self, deck: Deck, column: int) -> float:
         return float(np.abs(self._ngspice.vector(f"out{column}", deck.path)).max())
 
     def _write(self, deck: Deck, codes: Array) -> None:
         """Set the code sources that changed."""
-        for j in np.flatnonzero((codes != deck.codes) & ~deck.bias_rows):
+        changed = np.flatnonzero((codes != deck.codes) & ~deck.bias_rows)
+        deck.codes = np.full(deck.rows, np.nan)  # until all are written
+        for j in changed:
             self._ngspice.run(f"alter vcode_{j} = {codes[j]:.17g}", deck.path)
         deck.codes = codes
 

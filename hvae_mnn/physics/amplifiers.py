@@ -35,10 +35,15 @@ def feedback_capacitance(plan: TilePlan, config: HardwareConfig, load: Array) ->
         load: Admittance between the bit lines, siemens, (amplifiers, amplifiers).
     """
     whole = pulse_time(config) / plan.r_f
+    return whole * (1 - min(added_capacitance(plan, config, load), 0.5))
+
+
+def added_capacitance(plan: TilePlan, config: HardwareConfig, load: Array) -> float:
+    """Return what the amplifiers' bandwidth adds to C_f, mean over the columns, as a part of what C_f shall be."""
     if config.amplifier.gain is None:
-        return whole
+        return 0.0
     g = float(np.diag(load)[: plan.columns].mean()) + (0.0 if plan.r_reference is None else 1 / plan.r_reference)
-    return max(whole - g / (2 * np.pi * config.amplifier.gain_bandwidth), whole / 2)
+    return g / (2 * np.pi * config.amplifier.gain_bandwidth) * plan.r_f / pulse_time(config)
 
 
 def amplifier_offsets(plan: TilePlan, config: HardwareConfig) -> Array:

@@ -128,16 +128,21 @@ class Converter:
         """
         if self.bits is None or errors is None:
             return self.encode(fractions)
+        return self._nearest(self._with_errors(fractions, errors))
+
+    def count_clipped(self, fraction: Array, errors: ConverterErrors | None = None) -> int:
+        """Return how many fractions lie beyond the outermost code's own interval, (batch, count)."""
+        if self.bits is None:
+            return 0
+        exact = fraction * self.code_max if errors is None else self._with_errors(fraction, errors)
+        return int(np.count_nonzero(np.abs(exact) >= self.code_max + 0.5))
+
+    def _with_errors(self, fractions: Array, errors: ConverterErrors) -> Array:
+        """Return what an ADC rounds, in codes."""
         y = fractions * self.code_max * (1 + errors.gain_error) + errors.offset
         # The last transition is half an LSB below the last code: there the profile ends.
         x = np.clip(y / (self.code_max - 0.5), -1, 1)
-        return self._nearest(y + errors.profile(x))
-
-    def count_clipped(self, fraction: Array) -> int:
-        """Return how many fractions lie beyond the outermost code's own interval."""
-        if self.bits is None:
-            return 0
-        return int(np.count_nonzero(np.abs(fraction) * self.code_max >= self.code_max + 0.5))
+        return np.asarray(y + errors.profile(x))
 
     def _nearest(self, codes: Array) -> Array:
         """Return the nearest codes, halves upwards, within full scale."""

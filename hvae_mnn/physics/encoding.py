@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 
 SAMPLE_START, SAMPLE_STOP, ENABLE_STOP = 0.1, 0.8, 0.9
 RESET_STOP, PULSE_START, PULSE_SHARE = 0.05, 0.1, 0.6
+LONGEST_PULSE = 1.12
+"""Of full scale: the driver ends every pulse there, before columns are sampled."""
 
 _UNQUANTISED_TICKS = 128  # chosen: pulses of any length, with edges as steep as those of 8 bits
 _COARSEST_STEP = 1 / 96  # of a pulse of full scale; chosen, so that few bits have no edges of half a cycle

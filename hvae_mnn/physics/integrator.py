@@ -22,6 +22,7 @@ from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.physics.amplifiers import amplifier_offsets, feedback_capacitance
 from hvae_mnn.physics.crossbar import solve_array
 from hvae_mnn.physics.encoding import (
+    LONGEST_PULSE,
     PULSE_SHARE,
     PULSE_START,
     RESET_STOP,
@@ -114,9 +115,10 @@ class PulseTransfer:
         """Return column voltages, (batch, columns).
 
         Args:
-            rows: Signed pulse lengths as parts of full scale, (batch, rows).
+            rows: Signed pulse lengths as parts of full scale, (batch, rows); LONGEST_PULSE at most.
             noise: What is added to the offsets in each read, volt, (batch, amplifiers).
         """
+        rows = np.clip(rows, -LONGEST_PULSE, LONGEST_PULSE)
         v_offset = self.v_offset if noise is None else self.v_offset + noise
         v_offset = np.broadcast_to(v_offset, (len(rows), len(self.v_offset)))
         outputs = v_offset @ self.offsets

@@ -71,3 +71,18 @@ def test_bad_input_is_one_line() -> None:
     refused(run("build", "--corpus", "foreign", "--sentences", "1"), "100% of its words", "the 9 that the model knows")
     assert run("build", "--corpus", "corpus", "--sentences", "0").exit_code == 2
     assert run("build").exit_code == 2
+
+
+def test_a_file_of_the_users_in_the_build_stops_it_at_once() -> None:
+    Path("build/notes.txt").write_text("mine")
+    before = Path("build/manifest.json").read_bytes()
+    refused(run("build", "--corpus", "corpus", "--sentences", "5"), "build: notes.txt is not part of the build")
+    assert Path("build/manifest.json").read_bytes() == before
+
+
+def test_shares_of_bit_planes_are_of_all_planes() -> None:
+    make_build(Path("planes"), "bit-serial", ("adc.range_percentile=20",))
+    done = run("planes", "--corpus", "corpus", "--sentences", "5", "--json")
+    assert done.exit_code == 0, done.output
+    shares = [layer["before"]["clipped_sums"] for layer in json.loads(done.stdout)["layers"]]
+    assert all(0.3 < share < 1 for share in shares)

@@ -53,3 +53,11 @@ def test_what_cannot_be_explained_is_said_in_one_line() -> None:
     refused(run("explain", "run", "--build", "elsewhere"), "elsewhere", "not a build")
     assert run("compile", MODEL, "--hardware", "ideal", "--out", "build", "--force").exit_code == 0
     refused(run("explain", "run"), "build", "not the build of this run", "hardware ideal")
+
+
+def test_a_run_knows_its_build_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("compile", MODEL, "--out", "build").exit_code == 0
+    simulate("--build", "build")
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run("explain", str(Path("..", "run"))).exit_code == 0

@@ -6,7 +6,7 @@ from making import layer_inputs, make_build
 
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.physics.encoding import cycles_per_read
+from hvae_mnn.physics.encoding import LONGEST_PULSE, cycles_per_read
 
 SCHEMES = ("paired", "reference-column", "differential")
 ENCODINGS = ("amplitude", "pulse-width", "bit-serial")
@@ -90,6 +90,27 @@ def test_unquantised_pulses_have_any_length(tmp_path):
         sums(amplitude, NodalEngine(amplitude)), found, full_scales(amplitude), strict=True
     ):
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * full_scale)
+
+
+@pytest.mark.ngspice
+def test_pulses_beyond_the_longest_end_there(tmp_path):
+    build = make_build(tmp_path / "build", "ideal", (*TILED, "drive.encoding=pulse-width"), **SMALL)
+    inputs = {"encoder1": 1.5 * layer_inputs(build, "encoder1")}
+    with SpiceEngine(build, workers=1) as spice:
+        found = spice.step(inputs)["encoder1"].analog
+    cut = {name: np.clip(values, -LONGEST_PULSE, LONGEST_PULSE) for name, values in inputs.items()}
+    np.testing.assert_allclose(NodalEngine(build).step(inputs)["encoder1"].analog, found, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(NodalEngine(build).step(cut)["encoder1"].analog, found, rtol=0, atol=1e-5)
+
+
+@pytest.mark.ngspice
+def test_slow_clock_edges_turn_no_switch_late(tmp_path):
+    hardware = (*TILED, "drive.encoding=pulse-width", "timing.edge=80 ns", "amplifier.offset=0.1 mV")
+    build = make_build(tmp_path / "build", "default", (*hardware, "amplifier.v_saturation=50"), **SMALL)
+    codes = {"encoder1": NodalEngine(build).dac.encode(layer_inputs(build, "encoder1")[::3])}
+    with SpiceEngine(build, workers=1) as spice:
+        found = spice.step(codes)["encoder1"].analog
+    np.testing.assert_allclose(found, NodalEngine(build).step(codes)["encoder1"].analog, rtol=0, atol=1e-5)
 
 
 CASES = {

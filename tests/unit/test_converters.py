@@ -140,3 +140,11 @@ def test_a_larger_bound_scales_the_same_profile() -> None:
     small, large = (draw_errors(Dac(bits=10, inl=inl), "tile", DAC_ERRORS, 5, 0) for inl in (0.5, 2))
     assert small is not None and large is not None
     np.testing.assert_allclose(large.inl, 4 * small.inl, rtol=1e-12)
+
+
+def test_what_an_error_pushes_beyond_the_last_code_is_clipped_too() -> None:
+    """At twice the gain everything beyond half of full scale clips."""
+    errors = ConverterErrors(0.0, 1.0, np.zeros((1, 4)))
+    fractions = np.array([[0.4], [0.49], [0.51], [-0.6], [1.2]])
+    assert Converter(8).count_clipped(fractions) == 1
+    assert Converter(8).count_clipped(fractions, errors) == 3

@@ -326,17 +326,24 @@ def test_an_integrator_has_from_the_last_pulse_to_the_sampling_edge() -> None:
         config = hardware(scheme, "drive.encoding=pulse-width", *SLOW)
         expected = np.exp(-2 * np.pi * 2e6 * (0.1 * 3e-6 - 20e-9))
         assert settling_error(tile, config) == pytest.approx(expected, rel=1e-9)
-        late = hardware(scheme, "drive.encoding=pulse-width", *SLOW, "dac.settling=200 ns")
+        late = with_settling(config, 200e-9)
         assert settling_error(tile, late) == pytest.approx(np.exp(-(0.1 * 3e-6 - 20e-9) / 200e-9), rel=1e-9)
 
 
+def with_settling(config: HardwareConfig, settling: float) -> HardwareConfig:
+    """Return a configuration with a row's time constant, second, also one that files may not have."""
+    return config.model_copy(update={"dac": config.dac.model_copy(update={"settling": settling})})
+
+
 @pytest.mark.parametrize("error", [0.1, 1e-4])
-@pytest.mark.parametrize("extra", [(), ("dac.settling=300 ns",), ("amplifier.gain=none", "dac.settling=5 ns")])
+@pytest.mark.parametrize(("extra", "settling"), [((), 0.0), ((), 300e-9), (("amplifier.gain=none",), 5e-9)])
 @pytest.mark.parametrize("encoding", ["amplitude", "bit-serial", "pulse-width"])
 @pytest.mark.parametrize("scheme", ["paired", "reference-column"])
-def test_a_settled_cycle_leaves_its_error(scheme: str, encoding: str, extra: tuple[str, ...], error: float) -> None:
+def test_a_settled_cycle_leaves_its_error(
+    scheme: str, encoding: str, extra: tuple[str, ...], settling: float, error: float
+) -> None:
     tile = make_tile(scheme != "paired", G_TWO)
-    config = hardware(scheme, *SLOW, f"drive.encoding={encoding}", *extra)
+    config = with_settling(hardware(scheme, *SLOW, f"drive.encoding={encoding}", *extra), settling)
     cycle = settled_cycle(tile, config, error)
     settled = config.model_copy(update={"timing": config.timing.model_copy(update={"cycle": cycle})})
     assert settling_error(tile, settled) == pytest.approx(error, rel=1e-9)

@@ -205,3 +205,18 @@ def test_wires_that_contradict_the_decks() -> None:
     refuses("array.memristor is dynamic, which array.scheme = differential", dynamic, "array.scheme=differential")
     assert load_hardware("default", [dynamic, "array.r_wire=2", "array.parasitics=full"]).array.wires == "full"
     refuses("array.r_wire is -1; input should be greater than or equal to 0", "array.r_wire=-1")
+
+
+def test_errors_of_converters_that_are_ideal_are_refused() -> None:
+    refuses("dac.inl is set but dac.bits is unset", "dac.bits=none", "dac.inl=0.5")
+    refuses("adc.gain_error is set but adc.bits is unset", "adc.bits=none", "adc.gain_error=0.01")
+    refuses("dac.settling is set but dac.bits is unset", "dac.bits=none", "dac.settling=5 ns")
+
+
+def test_what_an_encoding_cannot_have() -> None:
+    pulses = "drive.encoding=pulse-width"
+    refuses("drive.encoding is bit-serial but dac.bits", "drive.encoding=bit-serial", "dac.bits=none")
+    refuses("a read lasts 8388607 clock ticks; expected at most 14 bits", pulses, "dac.bits=24")
+    refuses("a pulse lasts up to 190.5 clock ticks; the driver ends it after 142", pulses, "dac.gain_error=0.5")
+    refuses("dac.settling is 1 s; with drive.encoding = pulse-width", pulses, "dac.settling=1")
+    assert load_hardware("default", [pulses, "dac.gain_error=0.05", "dac.settling=20 ns"]).dac.gain_error == 0.05

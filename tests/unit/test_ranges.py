@@ -28,7 +28,7 @@ def test_a_number_is_the_percentile_of_the_magnitudes() -> None:
     values = np.array([[-4.0, 1.0], [2.0, -3.0]])
     assert choose_full_scale(values, 100, 8) == 4.0
     assert choose_full_scale(values, 50, 8) == 2.5
-    assert choose_full_scale(np.array([0.0, 0.0, 0.0, 5.0]), 50, 8) == 1.0
+    assert choose_full_scale(np.array([0.0, 0.0, 0.0, 5.0]), 50, 8) == 5.0  # half of them silent
 
 
 def test_auto_without_bits_is_the_largest() -> None:
