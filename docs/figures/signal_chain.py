@@ -197,7 +197,7 @@ def draw(reads: dict[str, Read]) -> Figure:
         cycle = read.waveform.cycle * 1e6
         for axis in column:
             axis.set_xlim(0, read.cycles * cycle)
-        columns.set_xticks(np.arange(read.cycles + 1) * cycle if read.cycles > 1 else np.linspace(0, cycle, 5))
+        columns.set_xticks(np.arange(read.cycles + 1) * cycle if read.cycles > 1 else np.arange(0, cycle + 0.5))
         clocks.set_title(encoding)
         for number in range(read.cycles) if read.cycles > 1 else ():
             clocks.text((number + 0.5) * cycle, 3.2, f"bit {number}", ha="center", va="center", fontsize=7)
