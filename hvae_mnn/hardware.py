@@ -146,6 +146,16 @@ class Drive(_Section):
     v_read: Volt = Positive
     overshoot: float = Field(default=0.0, ge=0, le=1)
 
+    @property
+    def pulsed(self) -> bool:
+        """Whether rows are pulsed and columns integrate."""
+        return self.encoding == "pulse-width"
+
+    @property
+    def bit_serial(self) -> bool:
+        """Whether rows carry one bit plane a cycle."""
+        return self.encoding == "bit-serial"
+
 
 class _ConverterSection(_Section):
     """What both directions have: resolution and errors.

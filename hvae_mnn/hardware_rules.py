@@ -176,14 +176,14 @@ def _rule_wires(config: HardwareConfig) -> str | None:
 def _rule_converter_errors(config: HardwareConfig) -> str | None:
     for name, section in (("dac", config.dac), ("adc", config.adc)):
         given = [key for key in ("offset", "gain_error", "inl") if getattr(section, key)]
-        given += ["settling"] if name == "dac" and config.dac.settling and not _pulses(config) else []
+        given += ["settling"] if name == "dac" and config.dac.settling and not config.drive.pulsed else []
         if section.bits is None and given:
             return f"{name}.{given[0]} is set but {name}.bits is unset, an ideal converter; set bits or leave it out"
     return None
 
 
 def _rule_bit_planes(config: HardwareConfig) -> str | None:
-    if config.drive.encoding != "bit-serial" or config.dac.bits is not None:
+    if not config.drive.bit_serial or config.dac.bits is not None:
         return None
     return "drive.encoding is bit-serial but dac.bits, which says how many bit planes there are, is unset; set it"
 
@@ -193,7 +193,7 @@ _SETTLED = 15.0  # time constants from the last edge of full scale to sampling
 
 
 def _rule_pulses_fit(config: HardwareConfig) -> str | None:
-    if not _pulses(config):
+    if not config.drive.pulsed:
         return None
     dac, ticks = config.dac, pulse_ticks(config)
     if dac.bits is not None and dac.bits > _MOST_PULSE_BITS:
@@ -214,11 +214,6 @@ def _rule_pulses_fit(config: HardwareConfig) -> str | None:
             f"settled when columns are sampled: expected at most {show(slowest, 's')}, or a longer timing.cycle"
         )
     return None
-
-
-def _pulses(config: HardwareConfig) -> bool:
-    """Say whether rows are pulsed."""
-    return config.drive.encoding == "pulse-width"
 
 
 _RULES = (

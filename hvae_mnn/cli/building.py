@@ -241,7 +241,7 @@ def _warn_unsettled(build: "Build") -> None:
     from hvae_mnn.units import show
 
     hardware = build.manifest.hardware
-    pulses = hardware.drive.encoding == "pulse-width"
+    pulses = hardware.drive.pulsed
     if pulses:
         _warn_slow_integrators(build)
     errors = {name: settling_error(tile, hardware) for name, tile in build.tiles.items()}

@@ -66,7 +66,7 @@ def format_deck(tile: Tile, layer: LayerPlan, config: HardwareConfig, inputs: Ar
 
 def library_names(config: HardwareConfig) -> tuple[str, ...]:
     """Return the subcircuits a configuration's decks use, in order of inclusion."""
-    pulses = config.drive.encoding == "pulse-width"
+    pulses = config.drive.pulsed
     column = ("integrator" if pulses else "transimpedance") + ("" if config.amplifier.gain else "_ideal")
     reference = pulses and config.array.scheme == "reference-column"
     amplifiers = [column, column.replace("integrator", "transimpedance")] if reference else [column]
@@ -81,7 +81,7 @@ def _dac_name(config: HardwareConfig) -> str:
     dac = config.dac
     if dac.bits is None:
         return "dac_ideal"
-    settles = dac.settling and config.drive.encoding != "pulse-width"
+    settles = dac.settling and not config.drive.pulsed
     return "dac_real" if dac.offset or dac.gain_error or dac.inl or settles else "dac"
 
 
@@ -114,10 +114,10 @@ def _describe_read(scale: float, config: HardwareConfig) -> Iterator[str]:
     """Yield how codes become a gate sum, and when."""
     cycle = config.timing.cycle
     yield f"* read: gate sum = {scale:.6g} x code / code_max, added to the gate's other row tiles"
-    if config.drive.encoding == "bit-serial":
+    if config.drive.bit_serial:
         yield f"*       {cycles_per_read(config)} cycles, one a bit of the magnitudes, codes shifted and added;"
         yield "*       the sources here replay the highest bit"
-    if config.drive.encoding == "pulse-width":
+    if config.drive.pulsed:
         yield f"* cycle: {cycle:g} s; integrators reset until {RESET_STOP * cycle:g} s; rows pulsed from"
         length, ticks = pulse_time(config), pulse_ticks(config)
         yield f"*        {PULSE_START * cycle:g} s, full scale for {length:g} s = {ticks} ticks;"
@@ -135,14 +135,14 @@ def emit_options(config: HardwareConfig) -> Iterator[str]:
     method damps what the amplifiers' poles ring with, and no truncation error cuts a step.
     """
     yield ".options reltol=1e-6 abstol=1e-14 vntol=1e-9 gmin=1e-15"
-    if config.drive.encoding == "pulse-width":
+    if config.drive.pulsed:
         yield f".options method=gear trtol={EVEN_STEPS} chgtol=1e-18"
 
 
 def emit_clocks(config: HardwareConfig) -> Iterator[str]:
     """Yield the clocks: row enable and sampling, with the sampling state for DC value; with pulses reset and ticks."""
     cycle, edge = config.timing.cycle, config.timing.edge
-    if config.drive.encoding == "pulse-width":
+    if config.drive.pulsed:
         yield _clock("reset", 1, 0, RESET_STOP, 1.0, config)
         yield _clock("clk", 0, 1, RESET_STOP, SAMPLE_STOP - RESET_STOP, config)
         tick = pulse_time(config) / pulse_ticks(config)
@@ -169,7 +169,7 @@ def emit_drivers(tile: Tile, config: HardwareConfig, inputs: Array) -> Iterator[
     """Yield a code source and a DAC for each row, and what makes pulses of it where rows have them."""
     dac, circuit, rows = Converter(config.dac.bits), driver(config), tile.plan.rows
     errors = draw_errors(config.dac, tile.plan.name, DAC_ERRORS, rows, config.device.seed)
-    name, pulses = _dac_name(config), config.drive.encoding == "pulse-width"
+    name, pulses = _dac_name(config), config.drive.pulsed
     model = name if circuit.bits is None else f"{name} code_max={circuit.code_max:g}"
     if name == "dac_real":
         model += f" lsb={1 / dac.code_max:.17g}" + (f" settling={config.dac.settling:.17g}" if not pulses else "")
@@ -286,7 +286,7 @@ def emit_columns(tile: Tile, config: HardwareConfig) -> Iterator[str]:
     adc, name, columns = Converter(config.adc.bits), _adc_name(config), tile.plan.columns
     model = name if adc.bits is None else f"{name} code_max={adc.code_max:g}"
     errors = draw_errors(config.adc, tile.plan.name, ADC_ERRORS, columns, config.device.seed)
-    offsets, pulses = amplifier_offsets(tile.plan, config).tolist(), config.drive.encoding == "pulse-width"
+    offsets, pulses = amplifier_offsets(tile.plan, config).tolist(), config.drive.pulsed
     c_f = feedback_capacitance(tile.plan, config, solve_array(tile, config).load) if pulses else 0.0
     if tile.plan.r_reference is not None:
         yield f"Xref cref ref {_transimpedance(config, tile.plan.r_reference, offsets[-1])}"
@@ -325,7 +325,7 @@ def _operational_amplifier(config: HardwareConfig, offset: float) -> str:
 def format_cycle(config: HardwareConfig, hold: bool = True) -> str:
     """Return the `tran` command of one read cycle, with or without most of the time that it only holds its values."""
     cycle = config.timing.cycle
-    if config.drive.encoding == "pulse-width":
+    if config.drive.pulsed:
         step, stop = pulse_step(config), cycle if hold else (SAMPLE_STOP + _SHORT_HOLD) * cycle
         return f"tran {step:.17g} {stop:.9g} 0 {step:.17g}"
     return f"tran {cycle / 200:.9g} {cycle:.9g} 0 {cycle / 100:.9g}"
@@ -337,7 +337,7 @@ def emit_analysis(tile: Tile, config: HardwareConfig) -> Iterator[str]:
     `ngspice -b` prints every saved node of an operating point by itself.
     """
     rows, columns = range(tile.plan.rows), range(tile.plan.columns)
-    pulses, dynamic = config.drive.encoding == "pulse-width", config.array.memristor == "dynamic"
+    pulses, dynamic = config.drive.pulsed, config.array.memristor == "dynamic"
     signals = ["v(reset)" if pulses else "v(en)", "v(clk)", *(f"v(rp{j})" for j in rows)]
     signals += [f"v({name}{k})" for name in ("out", "hold", "adc") for k in columns]
     if dynamic:

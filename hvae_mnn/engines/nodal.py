@@ -140,7 +140,7 @@ class _Stack:
 def _solve(tile: Tile, config: HardwareConfig) -> _SolvedTile:
     plan, seed = tile.plan, config.device.seed
     return _SolvedTile(
-        transfer=solve_pulses(tile, config) if config.drive.encoding == "pulse-width" else solve_transfer(tile, config),
+        transfer=solve_pulses(tile, config) if config.drive.pulsed else solve_transfer(tile, config),
         dac_errors=draw_errors(config.dac, plan.name, DAC_ERRORS, plan.rows, seed),
         adc_errors=draw_errors(config.adc, plan.name, ADC_ERRORS, plan.columns, seed),
         noise=NoiseSource.of_tile(plan, config, solve_array(tile, config).load) if config.amplifier.noise else None,

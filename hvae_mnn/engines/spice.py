@@ -136,7 +136,7 @@ class SpiceEngine(ClosingEngine):
             place[tile.name] = (worker, len(loads[worker]))
             bias = [row == BIAS for row in tile.inputs]
             loads[worker].append((tile.deck, bias, tile.columns, self._state_source()))
-        pulses, amplifier = self._hardware.drive.encoding == "pulse-width", self._hardware.amplifier
+        pulses, amplifier = self._hardware.drive.pulsed, self._hardware.amplifier
         limit = amplifier.v_saturation if pulses and amplifier.gain else None
         how = ReadCycle(
             format_cycle(self._hardware), format_cycle(self._hardware, hold=False) if pulses else "op", limit

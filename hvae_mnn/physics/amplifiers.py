@@ -82,7 +82,7 @@ def read_noise(plan: TilePlan, config: HardwareConfig, load: Array) -> Array:
     white, thermal = amplifier.noise**2, 4 * Boltzmann * TEMPERATURE
     gain = 1 + feedback * g
     bandwidth = np.pi / 2 * amplifier.gain_bandwidth / gain
-    time, pulses = (SAMPLE_STOP - RESET_STOP) * config.timing.cycle, config.drive.encoding == "pulse-width"
+    time, pulses = (SAMPLE_STOP - RESET_STOP) * config.timing.cycle, config.drive.pulsed
     if pulses:
         bandwidth[plan.columns :] = 1 / (2 * time)
     squares = (white * gain**2 + thermal * (1 / feedback + g) * feedback**2) * bandwidth

@@ -165,13 +165,13 @@ def _slowest_rate(tile: Tile, config: HardwareConfig) -> float:
     if amplifier.gain is not None:
         omega, between = 2 * np.pi * amplifier.gain_bandwidth, 0.0 if plan.r_reference is None else 1 / plan.r_reference
         noise_gain = 1 + plan.r_f * (np.diag(solve_array(tile, config).load)[: plan.columns].max() + between)
-        rates.append(omega if config.drive.encoding == "pulse-width" else omega * (1 / amplifier.gain + 1 / noise_gain))
+        rates.append(omega if config.drive.pulsed else omega * (1 / amplifier.gain + 1 / noise_gain))
     return float(min(rates))
 
 
 def _settling_time(config: HardwareConfig) -> float:
     """Return the time from the last edge of the rows to the sampling edge, second."""
-    if config.drive.encoding == "pulse-width":
+    if config.drive.pulsed:
         return (SAMPLE_STOP - PULSE_START - PULSE_SHARE) * config.timing.cycle - _lost_time(config)
     return SAMPLE_STOP * config.timing.cycle - _lost_time(config)
 

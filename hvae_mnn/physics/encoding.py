@@ -46,14 +46,14 @@ def pulse_step(config: HardwareConfig) -> float:
 
 def cycles_per_read(config: HardwareConfig) -> int:
     """Return how many cycles a read takes: one a bit of the magnitude for bit-serial input, else one."""
-    if config.drive.encoding != "bit-serial" or config.dac.bits is None:
+    if not config.drive.bit_serial or config.dac.bits is None:
         return 1
     return config.dac.bits - 1
 
 
 def driver(config: HardwareConfig) -> Converter:
     """Return the row drivers as they are in the circuit: one bit and sign for bit-serial input."""
-    return Converter(2 if config.drive.encoding == "bit-serial" else config.dac.bits)
+    return Converter(2 if config.drive.bit_serial else config.dac.bits)
 
 
 def split_cycles(codes: Array, config: HardwareConfig) -> Array:
@@ -64,7 +64,7 @@ def split_cycles(codes: Array, config: HardwareConfig) -> Array:
         config: The hardware.
     """
     cycles = cycles_per_read(config)
-    if config.drive.encoding != "bit-serial":
+    if not config.drive.bit_serial:
         return codes
     magnitudes = np.abs(codes).astype(np.int64)
     planes = (magnitudes[:, None, :] >> np.arange(cycles)[:, None]) & 1
@@ -73,7 +73,7 @@ def split_cycles(codes: Array, config: HardwareConfig) -> Array:
 
 def cycle_inputs(fractions: Array, config: HardwareConfig) -> Array:
     """Return what rows carry cycle by cycle as fractions of full scale, (batch x cycles, inputs)."""
-    if config.drive.encoding != "bit-serial":
+    if not config.drive.bit_serial:
         return fractions
     return split_cycles(Converter(config.dac.bits).encode(fractions), config)
 
@@ -83,7 +83,7 @@ def join_cycles(values: Array, config: HardwareConfig) -> Array:
 
     The plane of bit b counts 2^b / code_max, so that an input of full scale counts once.
     """
-    if config.drive.encoding != "bit-serial":
+    if not config.drive.bit_serial:
         return values
     cycles = cycles_per_read(config)
     weights = 2.0 ** np.arange(cycles) / Converter(config.dac.bits).code_max

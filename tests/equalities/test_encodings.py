@@ -47,6 +47,13 @@ def full_scales(build):
     ]
 
 
+def assert_amplitudes(found, amplitude, tolerance):
+    """Compare gate sums with those of amplitude input in the nodal engine; the tolerance is a part of full scale."""
+    expected = sums(amplitude, NodalEngine(amplitude))
+    for one, other, full_scale in zip(expected, found, full_scales(amplitude), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=tolerance * full_scale)
+
+
 @pytest.mark.parametrize("bits", [2, 3, 8, 11])
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("encoding", ENCODINGS[1:])
@@ -60,9 +67,8 @@ def test_nodal_sums_are_those_of_amplitude(encoding, scheme, bits):
         )
         for name in ("amplitude", encoding)
     ]
-    expected, found = (sums(build, NodalEngine(build)) for build in builds)
-    for one, other, full_scale in zip(expected, found, full_scales(builds[0]), strict=True):
-        np.testing.assert_allclose(other, one, rtol=0, atol=1e-6 * full_scale)
+    amplitude, build = builds
+    assert_amplitudes(sums(build, NodalEngine(build)), amplitude, 1e-6)
 
 
 @pytest.mark.ngspice
@@ -74,10 +80,7 @@ def test_spice_sums_are_those_of_amplitude(tmp_path, encoding, scheme):
     build = make_build(tmp_path / "build", "ideal", (*hardware, f"drive.encoding={encoding}"), **SMALL)
     with SpiceEngine(build, workers=2) as spice:
         found = sums(build, spice)
-    for one, other, full_scale in zip(
-        sums(amplitude, NodalEngine(amplitude)), found, full_scales(amplitude), strict=True
-    ):
-        np.testing.assert_allclose(other, one, rtol=0, atol=1e-3 * full_scale)
+    assert_amplitudes(found, amplitude, 1e-3)
 
 
 @pytest.mark.ngspice
@@ -86,10 +89,7 @@ def test_unquantised_pulses_have_any_length(tmp_path):
     amplitude = make_build(None, "ideal", TILED, **SMALL)
     with SpiceEngine(build, workers=2) as spice:
         found = sums(build, spice)
-    for one, other, full_scale in zip(
-        sums(amplitude, NodalEngine(amplitude)), found, full_scales(amplitude), strict=True
-    ):
-        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * full_scale)
+    assert_amplitudes(found, amplitude, 1e-5)
 
 
 @pytest.mark.ngspice
