@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 @click.option("--out", required=True, type=FOLDER, help="Checkpoint to write.")
 @click.option("--encoder", metavar="CELL+CELL", help="Cells of encoder 1 and 2 (lstm, gru, rnn), e.g. gru+lstm.")
 @click.option("--decoder", type=click.Choice(["lstm", "gru", "rnn"]), help="Cell of the decoder.")
-@click.option("--latent-mode", type=click.Choice(["last", "per-step"]), help="One z of the last token, or one a step.")
+@click.option(
+    "--latent-mode",
+    type=click.Choice(["last", "per-step", "none"]),
+    help="One z of the last token, one a step, or none: a plain language model, to compare with.",
+)
 @click.option("--embedding", type=click.IntRange(min=1), help="Width of the word embeddings.")
 @click.option("--hidden", type=click.IntRange(min=1), help="Width of the recurrent layers.")
 @click.option("--latent", type=click.IntRange(min=1), help="Width of z.")

@@ -26,7 +26,7 @@ def compile_model(checkpoint: Checkpoint, hardware: HardwareConfig, hardware_nam
     """Compile a trained model onto crossbars, in memory.
 
     Raises:
-        CheckpointError: The checkpoint has no calibration to set full scales with.
+        CheckpointError: The checkpoint has no calibration to set full scales with, or is a plain language model.
     """
     layers: list[LayerPlan] = []
     tiles: dict[str, Tile] = {}

@@ -52,6 +52,9 @@ def calibrate(
         sentence_count: Sentences to run, at most all.
         samples: Vectors to keep of each layer, at most all.
         progress: Called with a stage, the sentences done and all.
+
+    Raises:
+        CheckpointError: It is a plain language model.
     """
     rng = np.random.default_rng(seed)
     count = min(sentence_count, len(sentences))
@@ -72,7 +75,11 @@ def collect_inputs(
     """Return what each layer reads at every step of sentences, (steps, rows) a layer, in the order of its groups.
 
     Dropout is off; the decoder is teacher-forced at a z sampled with `seed`, its first state included.
+
+    Raises:
+        CheckpointError: It is a plain language model.
     """
+    model.config.check_has_latent()
     generator = torch.Generator().manual_seed(seed)
     was_training = model.training
     model.eval()

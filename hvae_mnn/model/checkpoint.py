@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from hvae_mnn.errors import CheckpointError
+from hvae_mnn.model.config import ModelConfig
 from hvae_mnn.model.corpus import Vocabulary
 from hvae_mnn.model.layers import (
     GateWeights,
@@ -34,7 +35,7 @@ from hvae_mnn.model.layers import (
     layer_weights,
     software_parts,
 )
-from hvae_mnn.model.vae import ModelConfig, TextVae
+from hvae_mnn.model.vae import TextVae
 
 __all__ = [
     "Checkpoint",
@@ -89,11 +90,20 @@ class Checkpoint:
         return model.eval()
 
     def layer_weights(self) -> tuple[LayerWeights, ...]:
-        """Return encoder 1, encoder 2 and decoder as gate tables, float64."""
+        """Return encoder 1, encoder 2 and decoder as gate tables, float64.
+
+        Raises:
+            CheckpointError: It is a plain language model.
+        """
         return layer_weights(self.config, self.weights)
 
     def software_parts(self) -> SoftwareParts:
-        """Return embeddings, latent heads, first state and output projection, float64."""
+        """Return embeddings, latent heads, first state and output projection, float64.
+
+        Raises:
+            CheckpointError: It is a plain language model.
+        """
+        self.config.check_has_latent()
         return software_parts(self.weights)
 
     def content_hash(self) -> str:

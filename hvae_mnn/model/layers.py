@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.model.vae import ModelConfig
+from hvae_mnn.model.config import ModelConfig
 
 Array = NDArray[np.float64]
 Weights = Mapping[str, NDArray[np.float32]]
@@ -102,7 +102,12 @@ class SoftwareParts:
 
 
 def layer_weights(config: ModelConfig, weights: Weights) -> tuple[LayerWeights, ...]:
-    """Return encoder 1, encoder 2 and decoder as gate tables, float64."""
+    """Return encoder 1, encoder 2 and decoder as gate tables, float64.
+
+    Raises:
+        CheckpointError: It is a plain language model.
+    """
+    config.check_has_latent()
     cells = (*config.encoder, config.decoder)
     inputs = {"encoder1": config.embedding, "encoder2": config.hidden, "decoder": config.embedding}
     layers = []

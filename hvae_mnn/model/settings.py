@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from hvae_mnn.errors import TrainingError
-from hvae_mnn.model.vae import ModelConfig
+from hvae_mnn.model.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +16,7 @@ class TrainConfig:
         preset: Name of the preset these values started from.
         encoder: Cells of encoder 1 and encoder 2.
         decoder: Cell of the decoder.
-        latent_mode: `last` or `per-step`; see `ModelConfig`.
+        latent_mode: `last`, `per-step` or `none`; see `ModelConfig`.
         embedding: Width of the word embeddings.
         hidden: Width of the recurrent layers.
         latent: Width of the latent.

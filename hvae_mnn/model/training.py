@@ -164,17 +164,20 @@ class _Run:
             self._save()
 
     def finish(self, provenance: Mapping[str, str]) -> Checkpoint:
-        """Calibrate, measure and save the best weights; remove the state."""
+        """Calibrate, measure and save the best weights; remove the state.
+
+        A plain language model is not calibrated: nothing compiles it.
+        """
         weights = {name: value.numpy() for name, value in self.best.items()}
         checkpoint = Checkpoint(self.model.config, self.corpus.vocabulary, weights)
         if self.config.half:
             checkpoint = checkpoint.rounded_to_half()
         model = checkpoint.build_model()
-        calibration = calibrate(model, self.corpus.train, seed=self.config.seed)
+        if model.config.has_latent:
+            calibration = calibrate(model, self.corpus.train, seed=self.config.seed)
+            checkpoint = replace(checkpoint, calibration=calibration.samples, ranges=calibration.ranges)
         checkpoint = replace(
             checkpoint,
-            calibration=calibration.samples,
-            ranges=calibration.ranges,
             metrics=measure_all(model, self.corpus.test, seed=self.config.seed)
             | {"best_epoch": float(self.best_epoch), "valid_loss": self.best_loss},
             provenance=_provenance(self.corpus, self.config) | dict(provenance),

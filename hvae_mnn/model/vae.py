@@ -14,78 +14,25 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hvae_mnn.errors import CheckpointError, SentenceError
+from hvae_mnn.errors import SentenceError
+from hvae_mnn.model.config import CELLS, LATENT_MODES, ModelConfig
 from hvae_mnn.model.corpus import EOS, PAD, SOS, UNK
 
-CELLS = ("lstm", "gru", "rnn")
-LATENT_MODES = ("last", "per-step")
+__all__ = [
+    "CELLS",
+    "LATENT_MODES",
+    "Losses",
+    "ModelConfig",
+    "Reconstruction",
+    "TextVae",
+    "best_token",
+    "check_sentence",
+    "kl_divergence",
+    "pad_batch",
+    "sample",
+]
+
 _RECURRENT: Mapping[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
-    """Sizes and wiring of a `TextVae`.
-
-    Attributes:
-        vocabulary_size: Number of words with the four specials, V.
-        embedding: Width of both word embeddings, E.
-        hidden: Width of all three recurrent layers, H.
-        latent: Width of the latent, L.
-        encoder: Cells of encoder 1 and encoder 2, each `lstm`, `gru` or `rnn`.
-        decoder: Cell of the decoder.
-        latent_mode: `last`: z of the last token drives every decoder step. `per-step`: z of
-            token t drives the step that reads token t (eq. 4 of the paper read literally).
-        embedding_dropout: Share of embedding entries dropped in training.
-        word_dropout: Share of decoder input words replaced by `<unk>` in training.
-        max_length: Longest sentence in words, without `<sos>` and `<eos>`.
-    """
-
-    vocabulary_size: int
-    embedding: int
-    hidden: int
-    latent: int
-    encoder: tuple[str, str] = ("lstm", "lstm")
-    decoder: str = "lstm"
-    latent_mode: str = "last"
-    embedding_dropout: float = 0.0
-    word_dropout: float = 0.0
-    max_length: int = 100
-
-    def __post_init__(self) -> None:
-        self._check_sizes()
-        self._check_names()
-        for name in ("embedding_dropout", "word_dropout"):
-            value = getattr(self, name)
-            if not (isinstance(value, float | int) and 0 <= value < 1):
-                raise CheckpointError(f"model.{name} is {value!r}; expected 0 <= {name} < 1. Change it.")
-
-    def _check_sizes(self) -> None:
-        for name in ("vocabulary_size", "embedding", "hidden", "latent", "max_length"):
-            value = getattr(self, name)
-            least = 5 if name == "vocabulary_size" else 1
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise CheckpointError(
-                    f"model.{name} is {value!r}; expected a whole number of at least {least}. Change it."
-                )
-
-    def _check_names(self) -> None:
-        if not isinstance(self.encoder, tuple) or len(self.encoder) != 2:
-            raise CheckpointError(
-                f"model.encoder is {self.encoder!r}; expected two cells, such as ('lstm', 'lstm'). Change it."
-            )
-        for name, value in (
-            ("encoder", self.encoder[0]),
-            ("encoder", self.encoder[1]),
-            ("decoder", self.decoder),
-        ):
-            if value not in CELLS:
-                raise CheckpointError(
-                    f"model.{name} has the cell {value!r}; expected one of {', '.join(CELLS)}. Change it."
-                )
-        if self.latent_mode not in LATENT_MODES:
-            raise CheckpointError(
-                f"model.latent_mode is {self.latent_mode!r}; expected one of {', '.join(LATENT_MODES)}. Change it."
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +113,8 @@ class TextVae(nn.Module):
 
     Encoder 1 reads the encoder embedding of `<sos> w1 .. wn <eos>`, encoder 2 reads encoder 1's
     output, and each step has a mean and a log variance. The decoder reads [embedding, z]; its
-    first state is Linear(z) without bias (for `lstm` the cell state too).
+    first state is Linear(z) without bias (for `lstm` the cell state too). Latent mode `none` leaves
+    the decoder alone, which reads the embedding from a zero state: there z, mu and logvar are of width 0.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -174,18 +122,22 @@ class TextVae(nn.Module):
         self.config = config
         size, width, hidden, latent = config.vocabulary_size, config.embedding, config.hidden, config.latent
         first, second = config.encoder
-        self.encoder_embedding = nn.Embedding(size, width)
-        self.encoder1 = _RECURRENT[first](width, hidden, batch_first=True)
-        self.encoder2 = _RECURRENT[second](hidden, hidden, batch_first=True)
-        self.mu = nn.Linear(hidden, latent)
-        self.logvar = nn.Linear(hidden, latent)
-        self.initial = nn.Linear(latent, hidden, bias=False)
+        if config.has_latent:
+            self.encoder_embedding = nn.Embedding(size, width)
+            self.encoder1 = _RECURRENT[first](width, hidden, batch_first=True)
+            self.encoder2 = _RECURRENT[second](hidden, hidden, batch_first=True)
+            self.mu = nn.Linear(hidden, latent)
+            self.logvar = nn.Linear(hidden, latent)
+            self.initial = nn.Linear(latent, hidden, bias=False)
         self.decoder_embedding = nn.Embedding(size, width)
-        self.decoder = _RECURRENT[config.decoder](width + latent, hidden, batch_first=True)
+        self.decoder = _RECURRENT[config.decoder](width + latent * config.has_latent, hidden, batch_first=True)
         self.output = nn.Linear(hidden, size)
 
     def encode(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return mu and logvar, each (B, T, L), of tokens (B, T) padded at the end."""
+        if not self.config.has_latent:
+            empty = self.output.weight.new_zeros((*tokens.shape, 0))
+            return empty, empty
         lower, _ = self.encoder1(self.embed(self.encoder_embedding, tokens))
         upper, _ = self.encoder2(lower)
         return self.mu(upper), self.logvar(upper)
@@ -196,7 +148,8 @@ class TextVae(nn.Module):
 
     def first_state(self, z: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return the decoder's state before its first step, (1, B, H), from z (B, L)."""
-        state = self.initial(z)[None].contiguous()
+        state = self.initial(z) if self.config.has_latent else z.new_zeros((len(z), self.config.hidden))
+        state = state[None].contiguous()
         return (state, state) if self.config.decoder == "lstm" else state
 
     def driving_latents(self, tokens: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
@@ -289,7 +242,12 @@ class TextVae(nn.Module):
             ids: The words, without `<sos>` and `<eos>`.
             eps: Standard normal numbers, (L,) for `last`, (T, L) for `per-step` with T = words + 2.
             max_length: Most tokens to decode; the model's own limit if not given.
+
+        Raises:
+            SentenceError: The model cannot read the sentence.
+            CheckpointError: The model has no latent.
         """
+        self.config.check_has_latent()
         check_sentence(ids, self.config)
         tokens = torch.tensor([[SOS, *ids, EOS]])
         was_training = self.training

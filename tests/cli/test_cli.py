@@ -206,6 +206,21 @@ def test_a_short_training_run_writes_a_checkpoint_that_compiles() -> None:
     assert run("compile", "m.pt").exit_code == 0
 
 
+def test_a_plain_language_model_is_trained_and_measured_but_not_compiled() -> None:
+    sizes = ("--embedding", "8", "--hidden", "6", "--latent-mode", "none", "--epochs", "1", "--batch", "512")
+    result = run("train", "--corpus", "grammar", "--preset", "grammar", *sizes, "--out", "lm.pt", "--json")
+    assert result.exit_code == 0, result.output
+    metrics = json.loads(result.stdout)["metrics"]
+    assert metrics["elbo_nll"] > metrics["source_entropy"]
+    for command in (
+        ("compile", "lm.pt"),
+        ("compile", "lm.pt", "--report"),
+        ("simulate", "--model", "lm.pt", "--sentence", SENTENCE, "--backend", "nodal"),
+    ):
+        refused(run(*command), "plain language model", "latent_mode last or per-step", "hvae-mnn train")
+    assert not Path("build").exists()
+
+
 def test_training_refuses_a_folder_that_is_not_a_corpus() -> None:
     Path("words").mkdir()
     refused(run("train", "--corpus", "words", "--out", "m.pt"), "words", "train")

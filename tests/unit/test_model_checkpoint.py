@@ -11,7 +11,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.errors import CheckpointError
+from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.ir_drop import measure_ir_drop
+from hvae_mnn.model.calibration import calibrate
 from hvae_mnn.model.checkpoint import Checkpoint, LayerWeights, load_checkpoint, save_checkpoint
 from hvae_mnn.model.corpus import SPECIALS, Vocabulary
 from hvae_mnn.model.vae import CELLS, ModelConfig, TextVae
@@ -342,6 +346,22 @@ def test_the_shapes_and_the_order_of_groups() -> None:
     ]
     assert [gate.gate for gate in second.gates] == ["h"]
     assert all(gate.weight.dtype == gate.bias.dtype == np.float64 for gate in decoder.gates)
+
+
+def test_a_plain_language_model_is_kept_but_has_nothing_to_compile(tmp_path: Path) -> None:
+    save_checkpoint(small_checkpoint(latent_mode="none"), tmp_path / "model.pt")
+    checkpoint = load_checkpoint(tmp_path / "model.pt")
+
+    assert checkpoint.content_hash() == small_checkpoint(latent_mode="none").content_hash()
+    for use in (
+        checkpoint.layer_weights,
+        checkpoint.software_parts,
+        lambda: compile_model(checkpoint, load_hardware("ideal"), "ideal"),
+        lambda: measure_ir_drop(checkpoint, load_hardware("realistic")),
+        lambda: calibrate(checkpoint.build_model(), [(4, 5)], seed=0),
+    ):
+        with pytest.raises(CheckpointError, match=r"plain language model .* expected latent_mode last or per-step"):
+            use()
 
 
 def test_the_software_parts_are_the_models_own() -> None:

@@ -92,6 +92,21 @@ def test_an_interrupted_run_continues_to_the_same_bits(
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
 
+def test_a_plain_language_model_trains_and_continues_to_the_same_bits(corpus: Corpus, tmp_path: Path) -> None:
+    plain, out = replace(TINY, latent_mode="none"), tmp_path / "model.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(corpus, plain, out, progress=StopAt(20), threads=1)
+
+    resumed, whole = (train(corpus, plain, path, threads=1) for path in (out, tmp_path / "whole.pt"))
+
+    assert load_checkpoint(out).content_hash() == whole.content_hash()
+    assert resumed.metrics == whole.metrics
+    assert resumed.metrics["elbo_nll"] == resumed.metrics["reconstruction_nll"]
+    assert (str(resumed.metrics["kl"]), str(resumed.metrics["kl_mean_over_steps"])) == ("0.0", "0.0")
+    assert not any(name.startswith("free_running") for name in resumed.metrics)
+    assert (dict(resumed.calibration), dict(resumed.ranges)) == ({}, {})
+
+
 def test_a_resumed_run_does_not_start_again(corpus: Corpus, tmp_path: Path) -> None:
     out = tmp_path / "model.pt"
     with pytest.raises(KeyboardInterrupt):

@@ -115,7 +115,7 @@ def test_the_loss_adds_words_and_the_end_and_the_mean_divergence() -> None:
     assert losses.objective(0.0).item() == pytest.approx(losses.reconstruction().mean().item())
 
 
-@pytest.mark.parametrize("mode", ["last", "per-step"])
+@pytest.mark.parametrize("mode", ["last", "per-step", "none"])
 def test_padding_changes_nothing(mode: str) -> None:
     model = small_model(latent_mode=mode)
     together, alone = pad_batch(SENTENCES), pad_batch(SENTENCES[1:2])
@@ -126,6 +126,39 @@ def test_padding_changes_nothing(mode: str) -> None:
     torch.testing.assert_close(mu[1, :4], alone_mu[0])
     torch.testing.assert_close(logvar[1, :4], alone_logvar[0])
     assert torch.all(model.losses(together).kl[1, 4:] == 0)
+    if mode != "none":
+        return
+    losses, losses_alone = model.losses(together), model.losses(alone)
+    torch.testing.assert_close(losses.reconstruction()[1:2], losses_alone.reconstruction())
+
+
+@pytest.mark.parametrize("decoder", CELLS)
+@torch.no_grad()
+def test_a_plain_language_model_is_a_decoder_from_rest(decoder: str) -> None:
+    """The likelihood of each sentence from torch's own layer, alone, and no divergence."""
+    model = small_model(latent_mode="none", decoder=decoder)
+    tokens = pad_batch(SENTENCES)
+
+    losses = model.losses(tokens)
+
+    assert {name.partition(".")[0] for name in model.state_dict()} == {"decoder_embedding", "decoder", "output"}
+    layer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[decoder](5, 7).double()
+    layer.load_state_dict(model.decoder.state_dict())
+    for row, sentence in enumerate(SENTENCES):
+        words = torch.tensor([SOS, *sentence, EOS])
+        hidden, _ = layer(model.decoder_embedding.weight[words[:-1]])
+        log_p = functional.log_softmax(model.output(hidden), dim=1)
+        nll = -sum(log_p[t, word] for t, word in enumerate(words[1:]))
+        assert losses.reconstruction()[row].item() == pytest.approx(float(nll))
+    assert losses.kl.shape == tokens.shape
+    for zero in (losses.kl, losses.kl_mean(), losses.kl_driving("none")):
+        assert torch.all(zero == 0)
+    assert losses.objective().item() == pytest.approx(losses.reconstruction().mean().item())
+
+
+def test_a_plain_language_model_reconstructs_nothing() -> None:
+    with pytest.raises(CheckpointError, match=r"plain language model .* expected latent_mode last or per-step\. Use"):
+        small_model(latent_mode="none").reconstruct((4, 5), np.zeros(3))
 
 
 def test_per_step_bounds_count_every_latent_the_decoder_was_given() -> None:
@@ -259,7 +292,7 @@ def test_word_dropout_hides_words_from_the_decoder_but_not_the_start() -> None:
         ({"encoder": ("lstm",)}, r"model.encoder is \('lstm',\); expected two cells"),
         ({"encoder": ("lstm", "elman")}, r"model.encoder has the cell 'elman'; expected one of lstm, gru, rnn"),
         ({"decoder": "lstn"}, r"model.decoder has the cell 'lstn'; expected one of lstm, gru, rnn"),
-        ({"latent_mode": "first"}, r"model.latent_mode is 'first'; expected one of last, per-step"),
+        ({"latent_mode": "first"}, r"model.latent_mode is 'first'; expected one of last, per-step, none"),
         ({"word_dropout": 1.0}, r"model.word_dropout is 1.0; expected 0 <= word_dropout < 1"),
         ({"embedding_dropout": -0.1}, r"model.embedding_dropout is -0.1; expected 0 <= embedding_dropout < 1"),
     ],

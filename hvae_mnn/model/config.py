@@ -1,0 +1,92 @@
+"""Sizes and wiring of the text model."""
+
+from dataclasses import dataclass
+
+from hvae_mnn.errors import CheckpointError
+
+CELLS = ("lstm", "gru", "rnn")
+LATENT_MODES = ("last", "per-step", "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """Sizes and wiring of a `TextVae`.
+
+    Attributes:
+        vocabulary_size: Number of words with the four specials, V.
+        embedding: Width of both word embeddings, E.
+        hidden: Width of all three recurrent layers, H.
+        latent: Width of the latent, L; not used for `none`.
+        encoder: Cells of encoder 1 and encoder 2, each `lstm`, `gru` or `rnn`.
+        decoder: Cell of the decoder.
+        latent_mode: `last`: z of the last token drives every decoder step. `per-step`: z of
+            token t drives the step that reads token t (eq. 4 of the paper read literally). `none`:
+            no encoder and no z, a plain language model to compare with.
+        embedding_dropout: Share of embedding entries dropped in training.
+        word_dropout: Share of decoder input words replaced by `<unk>` in training.
+        max_length: Longest sentence in words, without `<sos>` and `<eos>`.
+    """
+
+    vocabulary_size: int
+    embedding: int
+    hidden: int
+    latent: int
+    encoder: tuple[str, str] = ("lstm", "lstm")
+    decoder: str = "lstm"
+    latent_mode: str = "last"
+    embedding_dropout: float = 0.0
+    word_dropout: float = 0.0
+    max_length: int = 100
+
+    def __post_init__(self) -> None:
+        self._check_sizes()
+        self._check_names()
+        for name in ("embedding_dropout", "word_dropout"):
+            value = getattr(self, name)
+            if not (isinstance(value, float | int) and 0 <= value < 1):
+                raise CheckpointError(f"model.{name} is {value!r}; expected 0 <= {name} < 1. Change it.")
+
+    @property
+    def has_latent(self) -> bool:
+        """Whether there are an encoder and a latent; a plain language model has none."""
+        return self.latent_mode != "none"
+
+    def check_has_latent(self) -> None:
+        """Refuse a plain language model where an encoder is needed.
+
+        Raises:
+            CheckpointError: latent_mode is `none`.
+        """
+        if not self.has_latent:
+            raise CheckpointError(
+                "the model is a plain language model (latent_mode none) without encoder and latent; expected "
+                "latent_mode last or per-step. Use another model, or train one with: hvae-mnn train --latent-mode last"
+            )
+
+    def _check_sizes(self) -> None:
+        for name in ("vocabulary_size", "embedding", "hidden", "latent", "max_length"):
+            value = getattr(self, name)
+            least = 5 if name == "vocabulary_size" else 1
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise CheckpointError(
+                    f"model.{name} is {value!r}; expected a whole number of at least {least}. Change it."
+                )
+
+    def _check_names(self) -> None:
+        if not isinstance(self.encoder, tuple) or len(self.encoder) != 2:
+            raise CheckpointError(
+                f"model.encoder is {self.encoder!r}; expected two cells, such as ('lstm', 'lstm'). Change it."
+            )
+        for name, value in (
+            ("encoder", self.encoder[0]),
+            ("encoder", self.encoder[1]),
+            ("decoder", self.decoder),
+        ):
+            if value not in CELLS:
+                raise CheckpointError(
+                    f"model.{name} has the cell {value!r}; expected one of {', '.join(CELLS)}. Change it."
+                )
+        if self.latent_mode not in LATENT_MODES:
+            raise CheckpointError(
+                f"model.latent_mode is {self.latent_mode!r}; expected one of {', '.join(LATENT_MODES)}. Change it."
+            )
