@@ -266,7 +266,8 @@ class Simulation:
             reading = readings[name]
             self.traces[name].record(self.engine, fractions[name], reading, exact[name].analog)
             sums = layers[name].gate_sums(self.engine.adc.decode(reading.codes))
-            states[name] = next_state(layers[name].cell, sums, request.state, self._periphery)
+            peephole = self._parts.peepholes.get(name)
+            states[name] = next_state(layers[name].cell, sums, request.state, self._periphery, peephole)
         return states
 
     def _report(self, stage: str, done: int, total: int | None) -> None:

@@ -32,6 +32,7 @@ def make_checkpoint(
     latent: int = 4,
     latent_mode: str = "last",
     seed: int = 0,
+    peepholes: bool = False,
 ) -> Checkpoint:
     """Return a random model over the words a to e with its calibration; the same arguments give the same object."""
     vocabulary = Vocabulary.from_sentences([list(WORDS)])
@@ -44,6 +45,7 @@ def make_checkpoint(
         decoder=decoder,
         latent_mode=latent_mode,
         max_length=20,
+        peepholes=peepholes,
     )
     model = _random_model(config, seed)
     calibration = calibrate(model, random_sentences(100, seed, len(vocabulary)), seed=seed)
@@ -100,5 +102,8 @@ def _random_model(config: ModelConfig, seed: int) -> TextVae:
         torch.manual_seed(seed)
         model = TextVae(config).eval()
         for name, parameter in model.named_parameters():
-            parameter.mul_(1 if "embedding" in name else WEIGHT_SCALE)
+            if "peephole" in name:
+                parameter.normal_()
+            else:
+                parameter.mul_(1 if "embedding" in name else WEIGHT_SCALE)
     return model

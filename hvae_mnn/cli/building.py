@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     type=click.Choice(["last", "per-step", "none"]),
     help="One z of the last token, one a step, or none: a plain language model, to compare with.",
 )
+@click.option("--peepholes", is_flag=True, default=None, help="Let the gates of lstm layers see their cell state.")
 @click.option("--embedding", type=click.IntRange(min=1), help="Width of the word embeddings.")
 @click.option("--hidden", type=click.IntRange(min=1), help="Width of the recurrent layers.")
 @click.option("--latent", type=click.IntRange(min=1), help="Width of z.")

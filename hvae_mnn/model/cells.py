@@ -46,7 +46,13 @@ def zero_state(batch: int, hidden: int) -> CellState:
     return CellState(np.zeros((batch, hidden)), np.zeros((batch, hidden)))
 
 
-def next_state(cell: str, sums: GateSums, state: CellState, periphery: Periphery | None = None) -> CellState:
+def next_state(
+    cell: str,
+    sums: GateSums,
+    state: CellState,
+    periphery: Periphery | None = None,
+    peephole: Array | None = None,
+) -> CellState:
     """Apply gates and products.
 
     Args:
@@ -54,8 +60,12 @@ def next_state(cell: str, sums: GateSums, state: CellState, periphery: Periphery
         sums: For each gate, W [inputs] + b, (batch, hidden).
         state: State of the step before.
         periphery: Fixed-point numbers and tables; float64 if not given.
+        peephole: Weights by which i, f and o of an lstm see c, (3, hidden); none if not given.
     """
-    return _CELLS[cell](sums, state, Arithmetic(periphery or Periphery()))
+    digital = Arithmetic(periphery or Periphery())
+    if peephole is not None:
+        return _lstm(sums, state, digital, _Peephole(digital, digital.weight(peephole)))
+    return _CELLS[cell](sums, state, digital)
 
 
 def first_state(h: Array, x_max: float, periphery: Periphery | None = None) -> CellState:
@@ -70,11 +80,33 @@ def first_state(h: Array, x_max: float, periphery: Periphery | None = None) -> C
     return CellState(digital.hidden(h, x_max), digital.cell(h.copy()))
 
 
-def _lstm(sums: GateSums, state: CellState, digital: Arithmetic) -> CellState:
-    """Eqs. 10-11 of Hu & Yang 2023, with the candidate's bias that eq. 10 leaves out and no peephole."""
-    kept = digital.cell(digital.sigmoid(sums["f"]) * state.c)
-    c = digital.cell(kept + digital.gate(digital.sigmoid(sums["i"]) * digital.tanh(sums["g"])))
-    return CellState(digital.hidden(digital.gate(digital.sigmoid(sums["o"]) * digital.tanh_cell(c))), c)
+@dataclass(frozen=True, slots=True)
+class _Peephole:
+    """Adds what gates see of c to their sums; the product is rounded as a gate sum, as is the result by `sigmoid`."""
+
+    digital: Arithmetic
+    weights: Array
+
+    def add(self, gate: str, gate_sum: Array, c: Array) -> Array:
+        seen = self.weights["ifo".index(gate)] * c
+        return self.digital.gate_sum(gate_sum) + self.digital.gate_sum(seen)
+
+
+def _lstm(sums: GateSums, state: CellState, digital: Arithmetic, peephole: _Peephole | None = None) -> CellState:
+    """Eqs. 10-11 of Hu & Yang 2023, with the candidate's bias that eq. 10 leaves out.
+
+    A peephole is diagonal (Gers & Schmidhuber 2000): i and f see c of the step before, o the new one. Eq. 11 gives o
+    alone a view of c, by a full matrix.
+    """
+    i, f, o = (sums[gate] for gate in "ifo")
+    if peephole is not None:
+        i, f = peephole.add("i", i, state.c), peephole.add("f", f, state.c)
+    c = digital.cell(
+        digital.cell(digital.sigmoid(f) * state.c) + digital.gate(digital.sigmoid(i) * digital.tanh(sums["g"]))
+    )
+    if peephole is not None:
+        o = peephole.add("o", o, c)
+    return CellState(digital.hidden(digital.gate(digital.sigmoid(o) * digital.tanh_cell(c))), c)
 
 
 def _gru(sums: GateSums, state: CellState, digital: Arithmetic) -> CellState:

@@ -16,7 +16,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from hvae_mnn.errors import CheckpointError
-from hvae_mnn.model.config import ModelConfig
+from hvae_mnn.model.config import ADDED, ModelConfig
 from hvae_mnn.model.corpus import Vocabulary
 from hvae_mnn.model.layers import (
     GateWeights,
@@ -103,12 +103,11 @@ class Checkpoint:
         Raises:
             CheckpointError: It is a plain language model.
         """
-        self.config.check_has_latent()
-        return software_parts(self.weights)
+        return software_parts(self.config, self.weights)
 
     def content_hash(self) -> str:
         """Return a SHA-256 over config, vocabulary and weights, hexadecimal."""
-        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps(self.config.stored(), sort_keys=True).encode())
         digest.update("\n".join(self.vocabulary.words).encode())
         for name in sorted(self.weights):
             digest.update(name.encode())
@@ -139,7 +138,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = Fa
     payload = {
         "format": FORMAT,
         "version": VERSION,
-        "config": asdict(stored.config),
+        "config": stored.config.stored(),
         "vocabulary": "\n".join(stored.vocabulary.words),
         "weights": {name: torch.from_numpy(value.astype(precision)) for name, value in stored.weights.items()},
         "calibration": {name: torch.from_numpy(value.astype(np.float16)) for name, value in stored.calibration.items()},
@@ -279,8 +278,9 @@ def _from_payload(payload: Mapping[str, Any]) -> Checkpoint:
 
 def _config(values: Mapping[str, Any]) -> ModelConfig:
     known = {entry.name for entry in fields(ModelConfig)}
-    if set(values) != known:
-        odd = ", ".join(sorted(set(values) ^ known))
+    odd_names = (set(values) | set(ADDED)) ^ known
+    if odd_names:
+        odd = ", ".join(sorted(odd_names))
         raise CheckpointError(f"config has unknown or missing keys ({odd}). Train the model again.")
     return ModelConfig(**{**values, "encoder": tuple(values["encoder"])})
 

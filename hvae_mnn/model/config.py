@@ -1,11 +1,15 @@
 """Sizes and wiring of the text model."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from hvae_mnn.errors import CheckpointError
 
 CELLS = ("lstm", "gru", "rnn")
 LATENT_MODES = ("last", "per-step", "none")
+ADDED: Mapping[str, Any] = {"peepholes": False}
+"""Values that files of the first models do not have, and what they stand for there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,8 @@ class ModelConfig:
         embedding_dropout: Share of embedding entries dropped in training.
         word_dropout: Share of decoder input words replaced by `<unk>` in training.
         max_length: Longest sentence in words, without `<sos>` and `<eos>`.
+        peepholes: Whether each unit of an `lstm` layer lets its gates see its cell state; see
+            `hvae_mnn.model.recurrent.PeepholeLstm`.
     """
 
     vocabulary_size: int
@@ -37,14 +43,23 @@ class ModelConfig:
     embedding_dropout: float = 0.0
     word_dropout: float = 0.0
     max_length: int = 100
+    peepholes: bool = False
 
     def __post_init__(self) -> None:
         self._check_sizes()
         self._check_names()
+        self._check_peepholes()
         for name in ("embedding_dropout", "word_dropout"):
             value = getattr(self, name)
             if not (isinstance(value, float | int) and 0 <= value < 1):
                 raise CheckpointError(f"model.{name} is {value!r}; expected 0 <= {name} < 1. Change it.")
+
+    def stored(self) -> dict[str, Any]:
+        """Return the values by name as files and hashes hold them.
+
+        What was added after the first models is left out at its default: their hashes stay.
+        """
+        return {name: value for name, value in asdict(self).items() if name not in ADDED or ADDED[name] != value}
 
     @property
     def has_latent(self) -> bool:
@@ -89,4 +104,14 @@ class ModelConfig:
         if self.latent_mode not in LATENT_MODES:
             raise CheckpointError(
                 f"model.latent_mode is {self.latent_mode!r}; expected one of {', '.join(LATENT_MODES)}. Change it."
+            )
+
+    def _check_peepholes(self) -> None:
+        if not isinstance(self.peepholes, bool):
+            raise CheckpointError(f"model.peepholes is {self.peepholes!r}; expected true or false. Change it.")
+        cells = (*self.encoder, self.decoder) if self.has_latent else (self.decoder,)
+        if self.peepholes and "lstm" not in cells:
+            raise CheckpointError(
+                f"model.peepholes is true but the layers are {', '.join(cells)}; expected an lstm among them, the "
+                "only cell that has peepholes. Change a cell or leave peepholes off."
             )

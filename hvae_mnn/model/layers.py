@@ -5,7 +5,7 @@ holds it: one row an input, in the order of its groups, one column a hidden unit
 `inputs @ weight + bias`. Groups stand in the order x (input), h (own output of the step before),
 z (latent, decoder only).
 
-    lstm  i, f, g, o        c' = f c + i g,  h' = o tanh(c')
+    lstm  i, f, g, o        c' = f c + i g,  h' = o tanh(c')             (peepholes: in software)
     gru   r, z, n_x, n_h    n = tanh(n_x + r n_h),  h' = (1 - z) n + z h     (z: the gate)
     rnn   h                 h' = tanh(h)
 """
@@ -88,6 +88,7 @@ class SoftwareParts:
         decoder_embedding: (V, E).
         output_weight: (V, H); logits = output_weight @ h + output_bias.
         output_bias: (V,).
+        peepholes: Of each layer that has them, the weights by which i, f and o see c, (3, H).
     """
 
     encoder_embedding: Array
@@ -99,6 +100,7 @@ class SoftwareParts:
     decoder_embedding: Array
     output_weight: Array
     output_bias: Array
+    peepholes: Mapping[str, Array]
 
 
 def layer_weights(config: ModelConfig, weights: Weights) -> tuple[LayerWeights, ...]:
@@ -119,8 +121,13 @@ def layer_weights(config: ModelConfig, weights: Weights) -> tuple[LayerWeights, 
     return tuple(layers)
 
 
-def software_parts(weights: Weights) -> SoftwareParts:
-    """Return the parts that are not crossbars, float64."""
+def software_parts(config: ModelConfig, weights: Weights) -> SoftwareParts:
+    """Return the parts that are not crossbars, float64.
+
+    Raises:
+        CheckpointError: It is a plain language model.
+    """
+    config.check_has_latent()
     names = {
         "encoder_embedding": "encoder_embedding.weight",
         "mu_weight": "mu.weight",
@@ -132,7 +139,10 @@ def software_parts(weights: Weights) -> SoftwareParts:
         "output_weight": "output.weight",
         "output_bias": "output.bias",
     }
-    return SoftwareParts(**{field: weights[name].astype(np.float64) for field, name in names.items()})
+    parts = {field: weights[name].astype(np.float64) for field, name in names.items()}
+    keys = {layer: f"{layer}.peephole" for layer in LAYERS}
+    peepholes = {layer: weights[key].astype(np.float64) for layer, key in keys.items() if key in weights}
+    return SoftwareParts(**parts, peepholes=peepholes)
 
 
 def _gates(name: str, cell: str, groups: tuple[Group, ...], weights: Weights) -> tuple[GateWeights, ...]:

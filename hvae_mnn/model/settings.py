@@ -32,6 +32,7 @@ class TrainConfig:
         batch: Sentences a step.
         epochs: Passes over the training split.
         seed: Seed of initial weights, order, dropout and sampling.
+        peepholes: Whether `lstm` layers have peepholes; see `ModelConfig`.
         half: Round the final weights to 16 bits, measure them so and store them so.
     """
 
@@ -53,6 +54,7 @@ class TrainConfig:
     batch: int = 64
     epochs: int = 20
     seed: int = 0
+    peepholes: bool = False
     half: bool = False
 
     def __post_init__(self) -> None:

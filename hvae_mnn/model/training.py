@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hvae_mnn.errors import CheckpointError, TrainingError
 from hvae_mnn.model.calibration import calibrate
 from hvae_mnn.model.checkpoint import Checkpoint, load_plain, save_checkpoint, write_whole
+from hvae_mnn.model.config import ADDED
 from hvae_mnn.model.corpus import Corpus, Sentence
 from hvae_mnn.model.measures import evaluate_likelihood, measure_all
 from hvae_mnn.model.settings import PRESETS, TrainConfig
@@ -246,7 +247,7 @@ class _Run:
 
     def _restore(self, state: Mapping[str, Any], path: Path) -> None:
         try:
-            _check_identity(self._identity(), state["identity"], path)
+            _check_identity(self._identity(), {**ADDED, **state["identity"]}, path)
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
             torch.set_rng_state(state["random"])

@@ -5,7 +5,7 @@ timestep-wise regularised VAE it builds on. Shapes: `B` sentences, `T` tokens wi
 `<eos>`, `E` embedding, `H` hidden, `L` latent, `V` vocabulary.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.nn import functional
 from hvae_mnn.errors import SentenceError
 from hvae_mnn.model.config import CELLS, LATENT_MODES, ModelConfig
 from hvae_mnn.model.corpus import EOS, PAD, SOS, UNK
+from hvae_mnn.model.recurrent import make_layer
 
 __all__ = [
     "CELLS",
@@ -31,8 +32,6 @@ __all__ = [
     "pad_batch",
     "sample",
 ]
-
-_RECURRENT: Mapping[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +123,14 @@ class TextVae(nn.Module):
         first, second = config.encoder
         if config.has_latent:
             self.encoder_embedding = nn.Embedding(size, width)
-            self.encoder1 = _RECURRENT[first](width, hidden, batch_first=True)
-            self.encoder2 = _RECURRENT[second](hidden, hidden, batch_first=True)
+            self.encoder1 = make_layer(first, width, hidden, peepholes=config.peepholes)
+            self.encoder2 = make_layer(second, hidden, hidden, peepholes=config.peepholes)
             self.mu = nn.Linear(hidden, latent)
             self.logvar = nn.Linear(hidden, latent)
             self.initial = nn.Linear(latent, hidden, bias=False)
         self.decoder_embedding = nn.Embedding(size, width)
-        self.decoder = _RECURRENT[config.decoder](width + latent * config.has_latent, hidden, batch_first=True)
+        given = width + latent if config.has_latent else width
+        self.decoder = make_layer(config.decoder, given, hidden, peepholes=config.peepholes)
         self.output = nn.Linear(hidden, size)
 
     def encode(self, tokens: Tensor) -> tuple[Tensor, Tensor]:

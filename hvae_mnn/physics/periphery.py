@@ -4,7 +4,8 @@ Numbers are symmetric codes as those of the converters (`hvae_mnn.physics.conver
 -code_max..code_max with code_max = 2^(bits-1) - 1, halves upwards, saturating. Their full scales are
 
     gate sums                     gate_bits   +-sum_max
-    sigmoid, tanh, products       gate_bits   +-1         r n_h of a gru, a part of a sum, as gate sums
+    sigmoid, tanh, products       gate_bits   +-1         r n_h of a gru, p c of a peephole: as gate sums
+    weights p of peepholes        gate_bits   +- the largest of a layer's gate
     c                             state_bits  +-c_max     f c of an lstm too, which is as large as c
     h                             state_bits  +-1         the decoder's first h: +- the layer's full scale of h
 
@@ -55,6 +56,11 @@ class Arithmetic:
         """Return h as the controller holds it."""
         return _nearest(value, self.settings.state_bits, full_scale)
 
+    def weight(self, value: Array) -> Array:
+        """Return weights (..., units) as the controller holds them; the largest of each row is its full scale."""
+        largest = np.abs(value).max(axis=-1, keepdims=True)
+        return _nearest(value, self.settings.gate_bits, np.where(largest > 0, largest, 1.0))
+
     def sigmoid(self, sums: Array) -> Array:
         """Return the sigmoid of gate sums."""
         return self.gate(expit(self._address(self.gate_sum(sums), self.settings.sum_max)))
@@ -72,7 +78,7 @@ class Arithmetic:
         return _nearest(value, self.settings.table_bits, full_scale)
 
 
-def _nearest(value: Array, bits: int | None, full_scale: float) -> Array:
+def _nearest(value: Array, bits: int | None, full_scale: float | Array) -> Array:
     if bits is None:
         return value
     converter = Converter(bits)

@@ -14,6 +14,10 @@ CELLS = [
     (("gru", "rnn"), "lstm"),
     (("rnn", "lstm"), "gru"),
     (("lstm", "gru"), "rnn"),
+    (("gru", "gru"), "gru"),
+    (("rnn", "rnn"), "rnn"),
+    (("gru", "lstm"), "rnn"),
+    (("lstm", "gru"), "gru"),
 ]
 
 

@@ -75,13 +75,29 @@ def test_the_posterior_is_that_of_torch_s_cells(cells, latent_mode):
 
 @pytest.mark.parametrize("latent_mode", ["last", "per-step"])
 @pytest.mark.parametrize("decoder", TORCH_CELLS)
-@pytest.mark.parametrize("cells", [("lstm", "gru"), ("gru", "rnn"), ("rnn", "lstm")], ids="-".join)
+@pytest.mark.parametrize(
+    "cells", [("lstm", "gru"), ("gru", "rnn"), ("rnn", "lstm"), ("gru", "gru"), ("rnn", "rnn")], ids="-".join
+)
 def test_a_batch_of_sentences_says_what_the_model_says(cells, decoder, latent_mode):
     """Software and `ideal` nodal, sentences of all lengths at once, against the model one by one."""
     build = make_build(None, "ideal", SMALL_TILES, cells=cells, decoder=decoder, latent_mode=latent_mode)
     sentences = random_sentences(7, seed=1, vocabulary_size=len(build.checkpoint.vocabulary))
     for engine in (SoftwareEngine(build), NodalEngine(build)):
         _check_sentences(build, engine, sentences)
+
+
+@pytest.mark.parametrize("latent_mode", ["last", "per-step"])
+@pytest.mark.parametrize(("cells", "decoder"), [(("lstm", "lstm"), "lstm"), (("lstm", "gru"), "rnn")])
+def test_peepholes_say_what_the_model_says(cells, decoder, latent_mode):
+    wiring = {"cells": cells, "decoder": decoder, "latent_mode": latent_mode}
+    outcomes = []
+    for peepholes in (True, False):
+        build = make_build(None, "ideal", SMALL_TILES, **wiring, peepholes=peepholes)
+        sentences = random_sentences(7, seed=1, vocabulary_size=len(build.checkpoint.vocabulary))
+        for engine in (SoftwareEngine(build), NodalEngine(build)):
+            _check_sentences(build, engine, sentences)
+        outcomes.append(Simulation(build, engine).run(sentences[:1], [draw_noise(build, sentences[0], 0)])[0])
+    assert np.abs(outcomes[0].mu - outcomes[1].mu).max() > 1e-2  # peepholes show
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])

@@ -26,6 +26,16 @@ def test_lstm() -> None:
     assert after.h.item() == pytest.approx(sigmoid(1.6) * math.tanh(c), rel=1e-14)
 
 
+def test_lstm_with_peepholes() -> None:
+    """i and f see the old c, o the new one."""
+    state = CellState(np.array([[H]]), np.array([[C]]))
+    sums = {gate: np.array([[value]]) for gate, value in {"i": 0.4, "f": -1.1, "g": 0.7, "o": 1.6}.items()}
+    after = next_state("lstm", sums, state, peephole=np.array([[0.9], [-1.7], [2.3]]))
+    c = sigmoid(-1.1 - 1.7 * C) * C + sigmoid(0.4 + 0.9 * C) * math.tanh(0.7)
+    assert after.c.item() == pytest.approx(c, rel=1e-14)
+    assert after.h.item() == pytest.approx(sigmoid(1.6 + 2.3 * c) * math.tanh(c), rel=1e-14)
+
+
 def test_gru() -> None:
     after = advance("gru", r=0.9, z=-0.6, n_x=0.35, n_h=-1.4)
     n = math.tanh(0.35 + sigmoid(0.9) * -1.4)

@@ -1,5 +1,7 @@
 import errno
+import hashlib
 import itertools
+import json
 import os
 import pickle
 from dataclasses import replace
@@ -117,6 +119,33 @@ def test_the_hash_sees_weights_words_and_config(change: str) -> None:
     assert after.content_hash() != before.content_hash()
     assert small_checkpoint().content_hash() == before.content_hash()
     assert replace(before, metrics={}).content_hash() == before.content_hash()
+
+
+def test_the_hash_of_the_first_models_stays() -> None:
+    """What a config has got since is no part of the hash unless it is used."""
+    checkpoint = small_checkpoint()
+    config = {
+        "vocabulary_size": 10, "embedding": 5, "hidden": 6, "latent": 3, "encoder": ["lstm", "lstm"], "decoder": "lstm",
+        "latent_mode": "last", "embedding_dropout": 0.0, "word_dropout": 0.0, "max_length": 100,
+    }  # fmt: skip
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode() + "\n".join(WORDS.words).encode())
+    for name, value in sorted(checkpoint.weights.items()):
+        digest.update(name.encode() + value.tobytes())
+
+    assert checkpoint.content_hash() == digest.hexdigest()
+    assert small_checkpoint(peepholes=True).config.stored() == checkpoint.config.stored() | {"peepholes": True}
+
+
+@pytest.mark.parametrize("peepholes", [False, True])
+def test_a_config_is_stored_as_the_first_models_were(tmp_path: Path, peepholes: bool) -> None:
+    save_checkpoint(small_checkpoint(peepholes=peepholes), tmp_path / "model.pt")
+
+    stored = torch.load(tmp_path / "model.pt", weights_only=True)["config"]
+
+    assert ("peepholes" in stored) == peepholes
+    loaded = load_checkpoint(tmp_path / "model.pt")
+    assert loaded.config == small_checkpoint(peepholes=peepholes).config
+    assert sorted(loaded.software_parts().peepholes) == (["decoder", "encoder1", "encoder2"] if peepholes else [])
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,6 +204,20 @@ def test_a_state_of_another_configuration_is_refused(corpus: Corpus, tmp_path: P
         train(generated(1), TINY, out)
 
 
+def test_a_state_of_before_peepholes_goes_on_without_them(corpus: Corpus, tmp_path: Path) -> None:
+    out = tmp_path / "model.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(corpus, TINY, out, progress=StopAt(3))
+    state = torch.load(state_path(out), weights_only=True)
+    del state["identity"]["peepholes"]
+    torch.save(state, state_path(out))
+
+    with pytest.raises(TrainingError, match=r"another run: peepholes False \(now True\); expected"):
+        train(corpus, replace(TINY, peepholes=True), out)
+    with pytest.raises(KeyboardInterrupt):
+        train(corpus, TINY, out, progress=StopAt(1))
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"\x80\x04K\x05."])
 def test_a_damaged_state_is_refused(corpus: Corpus, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.pt.training").write_bytes(content)

@@ -168,9 +168,13 @@ def test_per_step_bounds_count_every_latent_the_decoder_was_given() -> None:
     torch.testing.assert_close(losses.kl_driving("last"), losses.kl_last())
 
 
+@pytest.mark.parametrize("peepholes", [False, True])
 @pytest.mark.parametrize(("first", "second", "decoder"), list(itertools.product(CELLS, CELLS, CELLS)))
-def test_every_combination_of_cells_runs_forward_and_backward(first: str, second: str, decoder: str) -> None:
-    model = small_model(encoder=(first, second), decoder=decoder).train()
+def test_every_combination_of_cells_runs_forward_and_backward(
+    first: str, second: str, decoder: str, peepholes: bool
+) -> None:
+    peepholes = peepholes and "lstm" in (first, second, decoder)
+    model = small_model(encoder=(first, second), decoder=decoder, peepholes=peepholes).train()
 
     model.losses(pad_batch(SENTENCES)).objective().backward()  # type: ignore[no-untyped-call]
 
@@ -293,6 +297,15 @@ def test_word_dropout_hides_words_from_the_decoder_but_not_the_start() -> None:
         ({"encoder": ("lstm", "elman")}, r"model.encoder has the cell 'elman'; expected one of lstm, gru, rnn"),
         ({"decoder": "lstn"}, r"model.decoder has the cell 'lstn'; expected one of lstm, gru, rnn"),
         ({"latent_mode": "first"}, r"model.latent_mode is 'first'; expected one of last, per-step, none"),
+        ({"peepholes": 1}, r"model.peepholes is 1; expected true or false"),
+        (
+            {"peepholes": True, "encoder": ("gru", "rnn"), "decoder": "gru"},
+            r"model.peepholes is true but the layers are gru, rnn, gru; expected an lstm among them",
+        ),
+        (
+            {"peepholes": True, "latent_mode": "none", "decoder": "rnn"},
+            r"model.peepholes is true but the layers are rnn; expected an lstm",
+        ),
         ({"word_dropout": 1.0}, r"model.word_dropout is 1.0; expected 0 <= word_dropout < 1"),
         ({"embedding_dropout": -0.1}, r"model.embedding_dropout is -0.1; expected 0 <= embedding_dropout < 1"),
     ],

@@ -12,10 +12,12 @@ from hvae_mnn.errors import HardwareError
 from hvae_mnn.hardware import Periphery
 from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.cells import CellState, first_state, next_state
+from hvae_mnn.physics.periphery import Arithmetic
 from hvae_mnn.simulate import Simulation, draw_noise
 
-GATES = {"lstm": "ifgo", "gru": ("r", "z", "n_x", "n_h"), "rnn": ("h",)}
+GATES = {"lstm": "ifgo", "peephole": "ifgo", "gru": ("r", "z", "n_x", "n_h"), "rnn": ("h",)}
 CELLS = tuple(GATES)
+"""`peephole` is an lstm with peepholes."""
 
 
 def round_to_code(value: Fraction, bits: int, full_scale: float) -> Fraction:
@@ -26,10 +28,14 @@ def round_to_code(value: Fraction, bits: int, full_scale: float) -> Fraction:
 
 
 class Controller:
-    """One hidden unit of every cell in exact arithmetic but for sigmoid and tanh themselves."""
+    """One hidden unit of every cell in exact arithmetic but for sigmoid and tanh themselves.
+
+    `weights` are the unit's peepholes, already rounded.
+    """
 
     def __init__(self, settings: Periphery) -> None:
         self.settings = settings
+        self.weights: tuple[Fraction, ...] = ()
 
     def gate(self, value: Fraction) -> Fraction:
         return round_to_code(value, self.settings.gate_bits, 1.0)
@@ -60,6 +66,13 @@ class Controller:
         squashed = self.gate(Fraction(math.tanh(self.entry(c, self.settings.c_max))))
         return self.h(self.gate(self.sigmoid(sums["o"]) * squashed)), c
 
+    def peephole(self, sums: dict[str, Fraction], h: Fraction, c: Fraction) -> tuple[Fraction, Fraction]:
+        p_i, p_f, p_o = self.weights
+        i, f = (self.sigmoid(self.sum(sums[gate]) + self.sum(p * c)) for gate, p in (("i", p_i), ("f", p_f)))
+        c = self.c(self.c(f * c) + self.gate(i * self.tanh(sums["g"])))
+        squashed = self.gate(Fraction(math.tanh(self.entry(c, self.settings.c_max))))
+        return self.h(self.gate(self.sigmoid(self.sum(sums["o"]) + self.sum(p_o * c)) * squashed)), c
+
     def gru(self, sums: dict[str, Fraction], h: Fraction, c: Fraction) -> tuple[Fraction, Fraction]:
         update = self.sigmoid(sums["z"])
         reset = self.sum(self.sigmoid(sums["r"]) * self.sum(sums["n_h"]))
@@ -82,11 +95,22 @@ def draw_steps(cell: str, steps: int, units: int = 40) -> list[dict[str, np.ndar
     return steps_sums
 
 
+def peepholes(units: int) -> np.ndarray:
+    """Return weights of i, f and o, (3, units)."""
+    return np.random.default_rng(9).normal(0, [[1], [2], [3]], (3, units))
+
+
+def step(cell: str, sums: dict[str, np.ndarray], state: CellState, settings: Periphery | None = None) -> CellState:
+    if cell == "peephole":
+        return next_state("lstm", sums, state, settings, peepholes(state.h.shape[1]))
+    return next_state(cell, sums, state, settings)
+
+
 def advance(cell: str, steps: list[dict[str, np.ndarray]], settings: Periphery | None) -> CellState:
     units = next(iter(steps[0].values())).shape[1]
     state = first_state(np.linspace(-1.4, 1.4, units)[None], 1.3, settings)
     for sums in steps:
-        state = next_state(cell, sums, state, settings)
+        state = step(cell, sums, state, settings)
     return state
 
 
@@ -101,8 +125,11 @@ def test_every_number_is_that_of_integer_arithmetic(
     settings = Periphery(gate_bits=gate_bits, state_bits=state_bits, table_bits=table_bits, sum_max=6.0, c_max=c_max)
     steps, controller = draw_steps(cell, 6), Controller(settings)
     found = advance(cell, steps, settings)
-    first = np.linspace(-1.4, 1.4, found.h.size)
+    first, weights = np.linspace(-1.4, 1.4, found.h.size), peepholes(found.h.size)
     for unit in range(found.h.size):
+        controller.weights = tuple(
+            round_to_code(Fraction(row[unit]), gate_bits, float(np.abs(row).max())) for row in weights
+        )
         h = round_to_code(Fraction(first[unit]), state_bits, 1.3)
         c = round_to_code(Fraction(first[unit]), state_bits, c_max)
         for sums in steps:
@@ -134,12 +161,12 @@ def test_halves_of_a_code_go_upwards_where_float64_just_misses_them() -> None:
 def test_two_more_bits_leave_a_quarter_of_the_error(cell: str) -> None:
     """Also the table's: all three grow together. Sums stay within sum_max, where nothing saturates."""
     steps = [{gate: values.clip(-5, 5) for gate, values in sums.items()} for sums in draw_steps(cell, 2, units=20_000)]
-    exact = next_state(cell, steps[1], CellState(np.tanh(steps[0][GATES[cell][0]]), np.tanh(steps[0][GATES[cell][-1]])))
+    exact = step(cell, steps[1], CellState(np.tanh(steps[0][GATES[cell][0]]), np.tanh(steps[0][GATES[cell][-1]])))
     errors = []
     for bits in (8, 10, 12, 14, 16):
         settings = Periphery(gate_bits=bits, state_bits=bits, table_bits=bits, sum_max=12.0, c_max=2.0)
         before = CellState(np.tanh(steps[0][GATES[cell][0]]), np.tanh(steps[0][GATES[cell][-1]]))
-        found = next_state(cell, steps[1], before, settings)
+        found = step(cell, steps[1], before, settings)
         errors.append(float(np.sqrt(np.mean((found.h - exact.h) ** 2))))
     ratios = np.array(errors[:-1]) / np.array(errors[1:])
     assert ratios == pytest.approx(4.0, rel=0.1)
@@ -176,6 +203,13 @@ def test_a_table_has_zero_and_both_ends_and_saturates() -> None:
     assert found == pytest.approx([-math.tanh(2), -math.tanh(2), -entry, 0, entry, math.tanh(2), math.tanh(2)])
 
 
+def test_the_largest_weight_of_a_peephole_is_its_full_scale() -> None:
+    weights = np.array([[0.0, 0.0, 0.0], [0.1, -3.0, 1.4], [0.5, 0.25, 0.1]])
+    found = Arithmetic(Periphery(gate_bits=3)).weight(weights)
+    assert found == pytest.approx(np.array([[0, 0, 0], [0, -3, 1], [0.5, 1 / 3, 1 / 6]]))
+    assert (Arithmetic(Periphery()).weight(weights) == weights).all()
+
+
 def test_the_first_state_keeps_to_the_full_scale_of_h_and_c() -> None:
     h = np.array([[-5.0, -1.2, 0.0, 1.2, 5.0]])
     state = first_state(h, 1.5, Periphery(state_bits=16, c_max=4.0))
@@ -191,7 +225,9 @@ def test_a_simulation_computes_with_the_periphery_of_its_hardware(cell: str) -> 
     outcomes = {}
     for bits in (None, 4, 20):
         overrides = () if bits is None else (f"periphery.state_bits={bits}", f"periphery.gate_bits={bits}")
-        build = make_build(None, "ideal", overrides, cells=(cell, cell), decoder=cell)
+        name = "lstm" if cell == "peephole" else cell
+        cells = {"cells": (name, name), "decoder": name, "peepholes": cell == "peephole"}
+        build = make_build(None, "ideal", overrides, **cells)
         simulation = Simulation(build, SoftwareEngine(build))
         sentences = random_sentences(4, 1, len(build.checkpoint.vocabulary))
         outcomes[bits] = simulation.run(sentences, [draw_noise(build, ids, 3) for ids in sentences])
