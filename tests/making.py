@@ -28,7 +28,7 @@ def make_checkpoint(
     cells: tuple[str, str] = ("lstm", "lstm"),
     decoder: str = "lstm",
     embedding: int = 10,
-    hidden: int = 6,
+    hidden: int | tuple[int, int, int] = 6,
     latent: int = 4,
     latent_mode: str = "last",
     seed: int = 0,

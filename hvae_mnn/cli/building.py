@@ -16,6 +16,24 @@ if TYPE_CHECKING:
     from hvae_mnn.build import Build
 
 
+def _encoder_pair(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    cells = text.split("+")
+    if len(cells) != 2:
+        raise click.BadParameter(f"{text!r}: expected two cells, such as lstm+gru")
+    return cells[0], cells[1]
+
+
+def _widths(context: click.Context, option: click.Parameter, text: str | None) -> int | tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) not in (1, 3) or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{text!r}: expected one width, such as 256, or three, such as 256,128,200")
+    return int(text) if len(parts) == 1 else tuple(int(part) for part in parts)
+
+
 @click.command(
     cls=Command,
     epilog="hvae-mnn train --corpus grammar --preset grammar --out model.pt",
@@ -29,7 +47,12 @@ if TYPE_CHECKING:
 )
 @click.option("--preset", type=click.Choice(["tiny", "grammar", "paper"]), default="tiny", show_default=True)
 @click.option("--out", required=True, type=FOLDER, help="Checkpoint to write.")
-@click.option("--encoder", metavar="CELL+CELL", help="Cells of encoder 1 and 2 (lstm, gru, rnn), e.g. gru+lstm.")
+@click.option(
+    "--encoder",
+    metavar="CELL+CELL",
+    callback=_encoder_pair,
+    help="Cells of encoder 1 and 2 (lstm, gru, rnn), e.g. gru+lstm.",
+)
 @click.option("--decoder", type=click.Choice(["lstm", "gru", "rnn"]), help="Cell of the decoder.")
 @click.option(
     "--latent-mode",
@@ -38,7 +61,12 @@ if TYPE_CHECKING:
 )
 @click.option("--peepholes", is_flag=True, default=None, help="Let the gates of lstm layers see their cell state.")
 @click.option("--embedding", type=click.IntRange(min=1), help="Width of the word embeddings.")
-@click.option("--hidden", type=click.IntRange(min=1), help="Width of the recurrent layers.")
+@click.option(
+    "--hidden",
+    metavar="N|N,N,N",
+    callback=_widths,
+    help="Width of the recurrent layers, or of encoder 1, encoder 2 and decoder.",
+)
 @click.option("--latent", type=click.IntRange(min=1), help="Width of z.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training split.")
 @click.option("--batch", type=click.IntRange(min=1), help="Sentences a step.")
@@ -57,7 +85,6 @@ def train(
     corpus: str,
     preset: str,
     out: Path,
-    encoder: str | None,
     threads: int | None,
     as_json: bool,
     **options: Any,
@@ -76,8 +103,6 @@ def train(
     from hvae_mnn.model.training import train as train_model
 
     changes = {name: value for name, value in options.items() if value is not None}
-    if encoder is not None:
-        changes["encoder"] = _encoder_pair(encoder)
     config = replace(PRESETS[preset], **changes)
     command = shlex.join(["hvae-mnn", *sys.argv[1:]])
     with training_progress() as report:
@@ -210,13 +235,6 @@ def program(
     else:
         print_programmed(programmed)
         click.echo(f"wrote {out}", err=True)
-
-
-def _encoder_pair(text: str) -> tuple[str, str]:
-    cells = text.split("+")
-    if len(cells) != 2:
-        raise click.BadParameter(f"{text!r}: expected two cells, such as lstm+gru", param_hint="--encoder")
-    return cells[0], cells[1]
 
 
 def _warn_slow_integrators(build: "Build") -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvae_mnn.model.corpus import PAD, Sentence
-from hvae_mnn.model.layers import LAYERS
+from hvae_mnn.model.layers import LAYERS, layer_groups
 from hvae_mnn.model.vae import TextVae, pad_batch
 
 Progress = Callable[[str, int, int | None], None]
@@ -102,10 +102,9 @@ def layer_inputs(model: TextVae, tokens: Tensor, generator: torch.Generator) -> 
     z, _, _ = model.driving_latents(tokens, generator)
     words = model.decoder_embedding(tokens[:, :-1])
     hidden = model.decode(tokens[:, :-1], z)
-    nothing = torch.zeros_like(lower[:, 0])
     steps = {
-        "encoder1": torch.cat([x, _before(lower, nothing)], dim=2),
-        "encoder2": torch.cat([lower, _before(upper, nothing)], dim=2),
+        "encoder1": torch.cat([x, _before(lower, torch.zeros_like(lower[:, 0]))], dim=2),
+        "encoder2": torch.cat([lower, _before(upper, torch.zeros_like(upper[:, 0]))], dim=2),
         "decoder": torch.cat([words, _before(hidden, model.initial(z[:, 0])), z], dim=2),
     }
     read = tokens != PAD
@@ -119,9 +118,7 @@ def _before(outputs: Tensor, first: Tensor) -> Tensor:
 
 
 def _ranges(model: TextVae, layer: str, vectors: NDArray[np.float32]) -> dict[str, float]:
-    config = model.config
-    x_size = config.hidden if layer == "encoder2" else config.embedding
-    bounds = {"x": (0, x_size), "h": (x_size, x_size + config.hidden)}
-    if layer == "decoder":
-        bounds["z"] = (x_size + config.hidden, vectors.shape[1])
-    return {group: float(np.abs(vectors[:, a:b]).max()) for group, (a, b) in bounds.items()}
+    groups = layer_groups(model.config)[layer]
+    edges = np.cumsum([group.size for group in groups])[:-1]
+    parts = np.split(vectors, edges, axis=1)
+    return {group.name: float(np.abs(part).max()) for group, part in zip(groups, parts, strict=True)}

@@ -282,7 +282,9 @@ def _config(values: Mapping[str, Any]) -> ModelConfig:
     if odd_names:
         odd = ", ".join(sorted(odd_names))
         raise CheckpointError(f"config has unknown or missing keys ({odd}). Train the model again.")
-    return ModelConfig(**{**values, "encoder": tuple(values["encoder"])})
+    hidden = values["hidden"]
+    pairs = {"encoder": tuple(values["encoder"]), "hidden": tuple(hidden) if isinstance(hidden, list) else hidden}
+    return ModelConfig(**{**values, **pairs})
 
 
 def _check_weights(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> None:

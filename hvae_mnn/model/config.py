@@ -19,7 +19,8 @@ class ModelConfig:
     Attributes:
         vocabulary_size: Number of words with the four specials, V.
         embedding: Width of both word embeddings, E.
-        hidden: Width of all three recurrent layers, H.
+        hidden: Width H of all three recurrent layers, or of encoder 1, encoder 2 and decoder; three
+            equal numbers are stored as one.
         latent: Width of the latent, L; not used for `none`.
         encoder: Cells of encoder 1 and encoder 2, each `lstm`, `gru` or `rnn`.
         decoder: Cell of the decoder.
@@ -35,7 +36,7 @@ class ModelConfig:
 
     vocabulary_size: int
     embedding: int
-    hidden: int
+    hidden: int | tuple[int, int, int]
     latent: int
     encoder: tuple[str, str] = ("lstm", "lstm")
     decoder: str = "lstm"
@@ -47,12 +48,19 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         self._check_sizes()
+        if len(set(self.hidden_sizes)) == 1:
+            object.__setattr__(self, "hidden", self.hidden_sizes[0])
         self._check_names()
         self._check_peepholes()
         for name in ("embedding_dropout", "word_dropout"):
             value = getattr(self, name)
             if not (isinstance(value, float | int) and 0 <= value < 1):
                 raise CheckpointError(f"model.{name} is {value!r}; expected 0 <= {name} < 1. Change it.")
+
+    @property
+    def hidden_sizes(self) -> tuple[int, int, int]:
+        """Width of encoder 1, encoder 2 and decoder."""
+        return self.hidden if isinstance(self.hidden, tuple) else (self.hidden,) * 3
 
     def stored(self) -> dict[str, Any]:
         """Return the values by name as files and hashes hold them.
@@ -79,8 +87,13 @@ class ModelConfig:
             )
 
     def _check_sizes(self) -> None:
-        for name in ("vocabulary_size", "embedding", "hidden", "latent", "max_length"):
-            value = getattr(self, name)
+        if isinstance(self.hidden, tuple) and len(self.hidden) != 3:
+            raise CheckpointError(
+                f"model.hidden is {self.hidden!r}; expected one whole number, or three for encoder 1, encoder 2 and "
+                "decoder. Change it."
+            )
+        sizes = [(name, getattr(self, name)) for name in ("vocabulary_size", "embedding", "latent", "max_length")]
+        for name, value in (*sizes, *(("hidden", each) for each in self.hidden_sizes)):
             least = 5 if name == "vocabulary_size" else 1
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise CheckpointError(

@@ -80,11 +80,11 @@ class SoftwareParts:
 
     Attributes:
         encoder_embedding: (V, E).
-        mu_weight: (L, H); mu = mu_weight @ h + mu_bias.
+        mu_weight: (L, H), H that of encoder 2; mu = mu_weight @ h + mu_bias.
         mu_bias: (L,).
         logvar_weight: (L, H).
         logvar_bias: (L,).
-        initial_weight: (H, L); the decoder's first h (lstm: and c) = initial_weight @ z.
+        initial_weight: (H, L), H that of the decoder; its first h (lstm: and c) = initial_weight @ z.
         decoder_embedding: (V, E).
         output_weight: (V, H); logits = output_weight @ h + output_bias.
         output_bias: (V,).
@@ -111,14 +111,21 @@ def layer_weights(config: ModelConfig, weights: Weights) -> tuple[LayerWeights, 
     """
     config.check_has_latent()
     cells = (*config.encoder, config.decoder)
-    inputs = {"encoder1": config.embedding, "encoder2": config.hidden, "decoder": config.embedding}
     layers = []
-    for name, cell in zip(LAYERS, cells, strict=True):
-        latent = (Group("z", config.latent),) if name == "decoder" else ()
-        groups = (Group("x", inputs[name]), Group("h", config.hidden), *latent)
+    for name, cell, groups in zip(LAYERS, cells, layer_groups(config).values(), strict=True):
         gates = _gates(name, cell, groups, weights)
-        layers.append(LayerWeights(name, cell, config.hidden, groups, gates))
+        layers.append(LayerWeights(name, cell, groups[1].size, groups, gates))
     return tuple(layers)
+
+
+def layer_groups(config: ModelConfig) -> dict[str, tuple[Group, ...]]:
+    """Return what each layer reads, in order: x, h (as wide as the layer) and, in the decoder, z."""
+    first, second, decoder = config.hidden_sizes
+    return {
+        "encoder1": (Group("x", config.embedding), Group("h", first)),
+        "encoder2": (Group("x", first), Group("h", second)),
+        "decoder": (Group("x", config.embedding), Group("h", decoder), Group("z", config.latent)),
+    }
 
 
 def software_parts(config: ModelConfig, weights: Weights) -> SoftwareParts:

@@ -18,7 +18,7 @@ class TrainConfig:
         decoder: Cell of the decoder.
         latent_mode: `last`, `per-step` or `none`; see `ModelConfig`.
         embedding: Width of the word embeddings.
-        hidden: Width of the recurrent layers.
+        hidden: Width of the recurrent layers, or of encoder 1, encoder 2 and decoder.
         latent: Width of the latent.
         embedding_dropout: Share of embedding entries dropped.
         word_dropout: Share of decoder input words replaced by `<unk>`, which makes the decoder lean
@@ -41,7 +41,7 @@ class TrainConfig:
     decoder: str = "lstm"
     latent_mode: str = "last"
     embedding: int = 64
-    hidden: int = 64
+    hidden: int | tuple[int, int, int] = 64
     latent: int = 32
     embedding_dropout: float = 0.0
     word_dropout: float = 0.0
@@ -66,7 +66,7 @@ class TrainConfig:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise TrainingError(f"training option {name} is {value}; expected 0 or more. Change it.")
-        self.model_config(vocabulary_size=5)
+        object.__setattr__(self, "hidden", self.model_config(vocabulary_size=5).hidden)
 
     def model_config(self, vocabulary_size: int) -> ModelConfig:
         """Return the sizes and wiring for a vocabulary."""

@@ -2,7 +2,7 @@
 
 The wiring is that of the hierarchical-state-regularisation VAE of Hu & Yang 2023 and of the
 timestep-wise regularised VAE it builds on. Shapes: `B` sentences, `T` tokens with `<sos>` and
-`<eos>`, `E` embedding, `H` hidden, `L` latent, `V` vocabulary.
+`<eos>`, `E` embedding, `H` hidden (of the layer at hand), `L` latent, `V` vocabulary.
 """
 
 from collections.abc import Sequence
@@ -119,14 +119,15 @@ class TextVae(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        size, width, hidden, latent = config.vocabulary_size, config.embedding, config.hidden, config.latent
+        size, width, latent = config.vocabulary_size, config.embedding, config.latent
+        lower, upper, hidden = config.hidden_sizes
         first, second = config.encoder
         if config.has_latent:
             self.encoder_embedding = nn.Embedding(size, width)
-            self.encoder1 = make_layer(first, width, hidden, peepholes=config.peepholes)
-            self.encoder2 = make_layer(second, hidden, hidden, peepholes=config.peepholes)
-            self.mu = nn.Linear(hidden, latent)
-            self.logvar = nn.Linear(hidden, latent)
+            self.encoder1 = make_layer(first, width, lower, peepholes=config.peepholes)
+            self.encoder2 = make_layer(second, lower, upper, peepholes=config.peepholes)
+            self.mu = nn.Linear(upper, latent)
+            self.logvar = nn.Linear(upper, latent)
             self.initial = nn.Linear(latent, hidden, bias=False)
         self.decoder_embedding = nn.Embedding(size, width)
         given = width + latent if config.has_latent else width
@@ -148,7 +149,7 @@ class TextVae(nn.Module):
 
     def first_state(self, z: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return the decoder's state before its first step, (1, B, H), from z (B, L)."""
-        state = self.initial(z) if self.config.has_latent else z.new_zeros((len(z), self.config.hidden))
+        state = self.initial(z) if self.config.has_latent else z.new_zeros((len(z), self.config.hidden_sizes[2]))
         state = state[None].contiguous()
         return (state, state) if self.config.decoder == "lstm" else state
 

@@ -58,6 +58,10 @@ def test_wrong_usage_is_exit_code_2() -> None:
     assert run("simulate", "--sentence", "a", "--backend", "magic").exit_code == 2
     assert run("simulate", "--sentence", "a", "--build", "b", "--hardware", "ideal").exit_code == 2
     assert run("train", "--corpus", "grammar", "--out", "m.pt", "--encoder", "lstm").exit_code == 2
+    for widths in ("0", "64,32", "64,32,x", "64,0,32", "-3", ""):
+        result = run("train", "--corpus", "grammar", "--out", "m.pt", "--hidden", widths)
+        assert result.exit_code == 2
+        assert "--hidden" in result.stderr and "such as 256,128,200" in result.stderr
 
 
 def test_the_line_from_compile_to_plot() -> None:
@@ -196,8 +200,9 @@ def test_without_libngspice_the_message_says_what_to_install() -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_a_short_training_run_writes_a_checkpoint_that_compiles() -> None:
-    sizes = ("--embedding", "8", "--hidden", "6", "--latent", "4", "--epochs", "1", "--batch", "512")
+@pytest.mark.parametrize("wiring", [("--hidden", "6"), ("--hidden", "6,5,7", "--peepholes", "--encoder", "gru+lstm")])
+def test_a_short_training_run_writes_a_checkpoint_that_compiles(wiring: tuple[str, ...]) -> None:
+    sizes = (*wiring, "--embedding", "8", "--latent", "4", "--epochs", "1", "--batch", "512")
     result = run("train", "--corpus", "grammar", "--preset", "grammar", *sizes, "--out", "m.pt", "--json")
     assert result.exit_code == 0, result.output
     metrics = json.loads(result.stdout)["metrics"]

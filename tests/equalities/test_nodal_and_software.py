@@ -9,23 +9,25 @@ from hvae_mnn.engines.software import SoftwareEngine
 
 LAYERS = ("encoder1", "encoder2", "decoder")
 SMALL_TILES = ("array.tile_rows=8", "array.tile_columns=4")
-CELLS = [
-    (("lstm", "lstm"), "lstm"),
-    (("gru", "rnn"), "lstm"),
-    (("rnn", "lstm"), "gru"),
-    (("lstm", "gru"), "rnn"),
-    (("gru", "gru"), "gru"),
-    (("rnn", "rnn"), "rnn"),
-    (("gru", "lstm"), "rnn"),
-    (("lstm", "gru"), "gru"),
-]
+UNEVEN = {"embedding": 10, "hidden": (12, 9, 7)}
+WIRINGS = {
+    "lstm+lstm/lstm": {},
+    "gru+rnn/lstm": {"cells": ("gru", "rnn")},
+    "rnn+lstm/gru": {"cells": ("rnn", "lstm"), "decoder": "gru"},
+    "lstm+gru/rnn": {"cells": ("lstm", "gru"), "decoder": "rnn"},
+    "gru+gru/gru": {"cells": ("gru", "gru"), "decoder": "gru"},
+    "rnn+rnn/rnn": {"cells": ("rnn", "rnn"), "decoder": "rnn"},
+    "gru+lstm/rnn": {"cells": ("gru", "lstm"), "decoder": "rnn"},
+    "lstm+gru/gru, uneven": {"cells": ("lstm", "gru"), "decoder": "gru", **UNEVEN},
+    "peepholes, uneven": {"peepholes": True, **UNEVEN},
+}
 
 
 @pytest.mark.parametrize("scheme", ["paired", "reference-column", "differential"])
 @pytest.mark.parametrize("tiling", [(), SMALL_TILES], ids=["whole", "tiled"])
-@pytest.mark.parametrize(("cells", "decoder"), CELLS)
-def test_readings_and_gate_sums_are_equal(cells, decoder, tiling, scheme):
-    build = make_build(None, "ideal", (*tiling, f"array.scheme={scheme}"), cells=cells, decoder=decoder)
+@pytest.mark.parametrize("wiring", WIRINGS.values(), ids=WIRINGS.keys())
+def test_readings_and_gate_sums_are_equal(wiring, tiling, scheme):
+    build = make_build(None, "ideal", (*tiling, f"array.scheme={scheme}"), **wiring)
     nodal, software = NodalEngine(build), SoftwareEngine(build)
     for name in LAYERS:
         layer, inputs = build.layer(name), layer_inputs(build, name)

@@ -28,6 +28,13 @@ CASES = {
     ),
     "default, wires": ("default", (*TILED, "array.r_wire=5", "array.r_driver=20"), {"cells": ("rnn", "lstm")}),
     "default, paired": ("default", TILED, MIXED),
+    "default, lstm+gru/gru, uneven": (
+        "default",
+        TILED,
+        {"cells": ("lstm", "gru"), "decoder": "gru", "embedding": 10, "hidden": (12, 9, 7)},
+    ),
+    "ideal, peepholes, uneven": ("ideal", TILED, {"peepholes": True, "hidden": (5, 4, 3)}),
+    "default, rnn+rnn/rnn": ("default", TILED, {"cells": ("rnn", "rnn"), "decoder": "rnn"}),
     "default, reference column": ("default", (*TILED, REFERENCE), {}),
     "poor amplifiers, paired": ("default", (*TILED, *POOR), {}),
     "poor amplifiers, reference column": ("default", (*TILED, REFERENCE, *POOR), {"cells": ("rnn", "lstm")}),

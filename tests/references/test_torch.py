@@ -74,22 +74,25 @@ def test_the_posterior_is_that_of_torch_s_cells(cells, latent_mode):
 
 
 @pytest.mark.parametrize("latent_mode", ["last", "per-step"])
+@pytest.mark.parametrize("hidden", [6, (12, 9, 7)], ids=["even", "uneven"])
 @pytest.mark.parametrize("decoder", TORCH_CELLS)
 @pytest.mark.parametrize(
     "cells", [("lstm", "gru"), ("gru", "rnn"), ("rnn", "lstm"), ("gru", "gru"), ("rnn", "rnn")], ids="-".join
 )
-def test_a_batch_of_sentences_says_what_the_model_says(cells, decoder, latent_mode):
+def test_a_batch_of_sentences_says_what_the_model_says(cells, decoder, hidden, latent_mode):
     """Software and `ideal` nodal, sentences of all lengths at once, against the model one by one."""
-    build = make_build(None, "ideal", SMALL_TILES, cells=cells, decoder=decoder, latent_mode=latent_mode)
+    wiring = {"cells": cells, "decoder": decoder, "hidden": hidden, "latent_mode": latent_mode}
+    build = make_build(None, "ideal", SMALL_TILES, **wiring)
     sentences = random_sentences(7, seed=1, vocabulary_size=len(build.checkpoint.vocabulary))
     for engine in (SoftwareEngine(build), NodalEngine(build)):
         _check_sentences(build, engine, sentences)
 
 
 @pytest.mark.parametrize("latent_mode", ["last", "per-step"])
+@pytest.mark.parametrize("hidden", [6, (12, 9, 7)], ids=["even", "uneven"])
 @pytest.mark.parametrize(("cells", "decoder"), [(("lstm", "lstm"), "lstm"), (("lstm", "gru"), "rnn")])
-def test_peepholes_say_what_the_model_says(cells, decoder, latent_mode):
-    wiring = {"cells": cells, "decoder": decoder, "latent_mode": latent_mode}
+def test_peepholes_say_what_the_model_says(cells, decoder, hidden, latent_mode):
+    wiring = {"cells": cells, "decoder": decoder, "hidden": hidden, "latent_mode": latent_mode}
     outcomes = []
     for peepholes in (True, False):
         build = make_build(None, "ideal", SMALL_TILES, **wiring, peepholes=peepholes)

@@ -28,7 +28,7 @@ CELL_CLASSES = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch
 
 def small_checkpoint(seed: int = 0, **changes: Any) -> Checkpoint:
     torch.manual_seed(seed)
-    config = ModelConfig(vocabulary_size=10, embedding=5, hidden=6, latent=3, **changes)
+    config = ModelConfig(**{"vocabulary_size": 10, "embedding": 5, "hidden": 6, "latent": 3} | changes)
     weights = {name: value.numpy() for name, value in TextVae(config).state_dict().items()}
     rng = np.random.default_rng(seed)
     return Checkpoint(
@@ -134,6 +134,22 @@ def test_the_hash_of_the_first_models_stays() -> None:
 
     assert checkpoint.content_hash() == digest.hexdigest()
     assert small_checkpoint(peepholes=True).config.stored() == checkpoint.config.stored() | {"peepholes": True}
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_three_widths_come_back_and_decide_the_hash(tmp_path: Path, as_list: bool) -> None:
+    checkpoint, path = small_checkpoint(hidden=(6, 4, 7)), tmp_path / "model.pt"
+    save_checkpoint(checkpoint, path)
+    if as_list:
+        tamper(path, config=torch.load(path, weights_only=True)["config"] | {"hidden": [6, 4, 7]})
+
+    loaded = load_checkpoint(path)
+
+    assert loaded.config == checkpoint.config
+    assert loaded.config.hidden == loaded.config.hidden_sizes == (6, 4, 7)
+    assert loaded.content_hash() == checkpoint.content_hash()
+    assert small_checkpoint(hidden=(6, 6, 6)).config.hidden == 6
+    assert small_checkpoint(hidden=(6, 6, 6)).content_hash() == small_checkpoint().content_hash()
 
 
 @pytest.mark.parametrize("peepholes", [False, True])
@@ -341,10 +357,13 @@ def step_by_torch(
         return cell(x, h)[0].numpy(), c
 
 
+@pytest.mark.parametrize("hidden", [6, (6, 4, 7)])
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(CELLS, CELLS)))
 @pytest.mark.parametrize("decoder", CELLS)
-def test_the_gate_tables_are_the_cells_of_torch(first: str, second: str, decoder: str) -> None:
-    checkpoint = small_checkpoint(encoder=(first, second), decoder=decoder)
+def test_the_gate_tables_are_the_cells_of_torch(
+    first: str, second: str, decoder: str, hidden: int | tuple[int, int, int]
+) -> None:
+    checkpoint = small_checkpoint(encoder=(first, second), decoder=decoder, hidden=hidden)
     layers = checkpoint.layer_weights()
     rng = np.random.default_rng(3)
 
@@ -374,6 +393,12 @@ def test_the_shapes_and_the_order_of_groups() -> None:
         ("n_h", ("h",), (6, 6)),
     ]
     assert [gate.gate for gate in second.gates] == ["h"]
+    uneven = small_checkpoint(hidden=(6, 4, 7)).layer_weights()
+    assert [(layer.hidden, *(group.size for group in layer.groups)) for layer in uneven] == [
+        (6, 5, 6),
+        (4, 6, 4),
+        (7, 5, 7, 3),
+    ]
     assert all(gate.weight.dtype == gate.bias.dtype == np.float64 for gate in decoder.gates)
 
 

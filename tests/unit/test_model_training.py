@@ -204,6 +204,24 @@ def test_a_state_of_another_configuration_is_refused(corpus: Corpus, tmp_path: P
         train(generated(1), TINY, out)
 
 
+def test_a_run_of_three_widths_continues_and_equal_ones_are_one(corpus: Corpus, tmp_path: Path) -> None:
+    out, uneven = tmp_path / "model.pt", replace(TINY, hidden=(9, 7, 8), epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(corpus, uneven, out, progress=StopAt(3))
+
+    with pytest.raises(TrainingError, match=r"another run: hidden \(9, 7, 8\) \(now 10\); expected"):
+        train(corpus, replace(TINY, epochs=1), out)
+    train(corpus, uneven, out)
+
+    loaded = load_checkpoint(out)
+    assert {layer: value.shape[1] for layer, value in loaded.calibration.items()} == {
+        "encoder1": 8 + 9,
+        "encoder2": 9 + 7,
+        "decoder": 8 + 8 + 4,
+    }
+    assert replace(TINY, hidden=(10, 10, 10)) == TINY
+
+
 def test_a_state_of_before_peepholes_goes_on_without_them(corpus: Corpus, tmp_path: Path) -> None:
     out = tmp_path / "model.pt"
     with pytest.raises(KeyboardInterrupt):

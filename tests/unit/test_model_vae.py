@@ -169,12 +169,13 @@ def test_per_step_bounds_count_every_latent_the_decoder_was_given() -> None:
 
 
 @pytest.mark.parametrize("peepholes", [False, True])
+@pytest.mark.parametrize("hidden", [7, (4, 7, 6)])
 @pytest.mark.parametrize(("first", "second", "decoder"), list(itertools.product(CELLS, CELLS, CELLS)))
 def test_every_combination_of_cells_runs_forward_and_backward(
-    first: str, second: str, decoder: str, peepholes: bool
+    first: str, second: str, decoder: str, hidden: int | tuple[int, int, int], peepholes: bool
 ) -> None:
     peepholes = peepholes and "lstm" in (first, second, decoder)
-    model = small_model(encoder=(first, second), decoder=decoder, peepholes=peepholes).train()
+    model = small_model(encoder=(first, second), decoder=decoder, hidden=hidden, peepholes=peepholes).train()
 
     model.losses(pad_batch(SENTENCES)).objective().backward()  # type: ignore[no-untyped-call]
 
@@ -185,7 +186,7 @@ def greedy_by_hand(model: TextVae, z: Tensor, limit: int) -> tuple[list[int], bo
     """One step at a time from torch's own cells; z (S, L)."""
     config = model.config
     names = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
-    cell = names[config.decoder](config.embedding + config.latent, config.hidden).double()
+    cell = names[config.decoder](config.embedding + config.latent, config.hidden_sizes[2]).double()
     cell.load_state_dict({name.removesuffix("_l0"): v for name, v in model.decoder.state_dict().items()})
     first = model.initial.weight @ z[0]
     state = (first[None], first[None]) if config.decoder == "lstm" else first[None]
@@ -209,7 +210,7 @@ def test_reconstruction_equals_a_loop_by_hand(mode: str, decoder: str) -> None:
     rng = np.random.default_rng(0)
     ended = set()
     for seed, sentence in itertools.product(range(6), SENTENCES):
-        model = small_model(seed, latent_mode=mode, decoder=decoder)
+        model = small_model(seed, latent_mode=mode, decoder=decoder, hidden=(6, 8, 7) if seed % 2 else 7)
         with torch.no_grad():
             model.output.weight.mul_(4)
             mu, logvar = (value[0] for value in model.encode(pad_batch([sentence])))
@@ -291,6 +292,9 @@ def test_word_dropout_hides_words_from_the_decoder_but_not_the_start() -> None:
     ("changes", "message"),
     [
         ({"hidden": 0}, r"model.hidden is 0; expected a whole number of at least 1"),
+        ({"hidden": (7, 5)}, r"model.hidden is \(7, 5\); expected one whole number, or three for encoder 1, encoder 2"),
+        ({"hidden": (7, 5, 0)}, r"model.hidden is 0; expected a whole number of at least 1"),
+        ({"hidden": "7"}, r"model.hidden is '7'; expected a whole number"),
         ({"latent": 2.5}, r"model.latent is 2.5; expected a whole number"),
         ({"vocabulary_size": 4}, r"model.vocabulary_size is 4; expected a whole number of at least 5"),
         ({"encoder": ("lstm",)}, r"model.encoder is \('lstm',\); expected two cells"),
