@@ -166,9 +166,17 @@ def test_the_periphery_changes_words_only() -> None:
     assert effect.alone.agreement == run.agreement < 1
 
 
-@pytest.mark.parametrize("cell", ["gru", "rnn"])
-def test_other_cells_and_one_latent_a_step(cell: str) -> None:
-    found, run = explain(*ALL, cells=(cell, cell), decoder=cell, latent_mode="per-step")
+@pytest.mark.parametrize(
+    "wiring",
+    [
+        {"cells": ("gru", "gru"), "decoder": "gru"},
+        {"cells": ("rnn", "rnn"), "decoder": "rnn"},
+        {"peepholes": True, "hidden": (7, 5, 9)},
+    ],
+)
+def test_other_wirings_and_one_latent_a_step(wiring: dict[str, object]) -> None:
+    found, run = explain(*ALL, latent_mode="per-step", **wiring)
+    assert found.ideal.tokens == run.software.tokens
     assert found.check is not None and found.check.agrees
     assert found.whole.tokens == run.hardware.tokens
 
