@@ -61,19 +61,38 @@ class Waveform:
 
 
 @dataclass(frozen=True, slots=True)
+class DeckSource:
+    """Where a deck is and what it holds.
+
+    Attributes:
+        name: Path in the Build.
+        bias: Whether each row is a bias row, whose code never changes.
+        columns: Number of columns.
+        state_source: Name of the source that holds where a dynamic memristor's state starts, with `{cell}` for
+            its row and column; empty where memristors are static.
+    """
+
+    name: str
+    bias: tuple[bool, ...]
+    columns: int
+    state_source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadCycle:
     """How a cycle is run in time.
 
     Attributes:
         command: ngspice's command for a whole one.
-        read: ngspice's command for one whose waveforms nobody wants.
+        read: ngspice's command for one whose waveforms nobody wants; None where the sampling state alone decides
+            what is read.
         limit: Output at which an integrator saturates, volt; even steps do not find that corner. None where
             steps are not even, or nothing saturates.
     """
 
     command: str
-    read: str = "op"
-    limit: float | None = None
+    read: str | None
+    limit: float | None
 
 
 class Engine(Protocol):

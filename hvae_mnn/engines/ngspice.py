@@ -21,6 +21,7 @@ INSTALL = "sudo apt-get install -y libngspice0"
 _LIBRARIES = ("libngspice.so.0", "libngspice.so", "libngspice.dylib", "libngspice.0.dylib")
 _FFI = FFI()  # costs more to make than a vector to read
 _HARMLESS = re.compile(r"^(Note:|Warning:|Using (SPARSE|KLU)|\s*$)")
+_PAUSED = re.compile(r"^(\d+: condition met|doAnalyses: pause requested|(dc )?simulation interrupted)")
 
 
 class Ngspice(NgSpiceShared):  # type: ignore[misc]
@@ -33,13 +34,13 @@ class Ngspice(NgSpiceShared):  # type: ignore[misc]
         """Execute a command.
 
         Raises:
-            EngineError: ngspice reported something that is not a note or a warning.
+            EngineError: ngspice reported something that is not a note, a warning or a pause that was asked for.
         """
         try:
             return str(self.exec_command(command))
         except (NgSpiceCommandError, NameError) as error:
             said = [*self._stderr, *(line for line in self._stdout if "error" in line.lower())]
-            serious = [line.strip() for line in said if not _HARMLESS.match(line)]
+            serious = [line.strip() for line in said if not (_HARMLESS.match(line) or _PAUSED.match(line))]
             if serious or not isinstance(error, NgSpiceCommandError):
                 lines = " | ".join(serious[-5:]) or str(error)
                 raise EngineError(f"{what}: ngspice failed at `{command[:60]}`: {lines}") from None

@@ -3,8 +3,10 @@
 ngspice keeps global state and may crash; in a process of its own a crash is an error
 message. The processes are started with a fresh interpreter, so a script that uses the
 package needs no main guard, and they end when their pipe closes, whatever ended the parent.
+A worker may fork copies of itself, which share what it has loaded.
 """
 
+import gc
 import importlib
 import os
 import signal
@@ -12,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
@@ -109,21 +111,60 @@ class _Worker:
         self._output.close()
 
     def _died(self) -> EngineError:
-        code = self.process.wait()
-        how = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         self._output.seek(0)
-        last = self._output.read().decode(errors="replace").strip().splitlines()[-3:]
-        said = f"; its last words: {' | '.join(last)}" if last else ""
-        return EngineError(
-            f"engine worker (process {self.process.pid}) {how}{said}. "
-            "Run the command again; if memory ran out, use fewer --workers"
-        )
+        return _death(self.process.pid, self.process.wait(), self._output.read())
+
+
+class Fork:
+    """A copy of this process that answers calls to the methods of an object.
+
+    Attributes:
+        pid: Its process number.
+    """
+
+    def __init__(self, held: Any, others: Sequence["Fork"]) -> None:
+        """Fork; `others` are earlier forks, whose pipes the new one must not keep open."""
+        self._pipe, theirs = Pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            gc.disable()  # a collection would write to memory that is shared
+            for pipe in (self._pipe, *(other._pipe for other in others)):
+                pipe.close()
+            _answer(theirs, lambda: held)
+            os._exit(0)
+        theirs.close()
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method and wait for what it returns.
+
+        Raises:
+            EngineError: The process died.
+            UserError: What the method raised.
+        """
+        try:
+            self._pipe.send((method, arguments))
+            answer = self._pipe.recv()
+        except (EOFError, OSError):
+            _, status = os.waitpid(self.pid, 0)
+            raise _death(self.pid, os.waitstatus_to_exitcode(status), b"") from None
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """Let it end."""
+        self._pipe.close()
 
 
 def serve(fd: int, factory: str) -> None:
     """Answer calls until the pipe closes (this runs in the worker)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pipe = Connection(fd)
+    module, _, name = factory.partition(":")
+    _answer(Connection(fd), lambda: getattr(importlib.import_module(module), name)())
+
+
+def _answer(pipe: "Connection[Any, Any]", make: Callable[[], Any]) -> None:
+    """Make an object at the first call and answer calls to its methods until the pipe closes."""
     held: Any = None
     while True:
         try:
@@ -131,7 +172,7 @@ def serve(fd: int, factory: str) -> None:
         except (EOFError, OSError):
             return
         try:
-            held = held or _make(factory)
+            held = held or make()
             answer = getattr(held, method)(*arguments)
         except UserError as error:
             answer = error
@@ -143,6 +184,11 @@ def serve(fd: int, factory: str) -> None:
             return
 
 
-def _make(factory: str) -> Any:
-    module, _, name = factory.partition(":")
-    return getattr(importlib.import_module(module), name)()
+def _death(pid: int, code: int, output: bytes) -> EngineError:
+    """Return what is said of a process that ended with a code, negative for a signal, after some output."""
+    how = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    last = output.decode(errors="replace").strip().splitlines()[-3:]
+    said = f"; its last words: {' | '.join(last)}" if last else ""
+    return EngineError(
+        f"engine worker (process {pid}) {how}{said}. Run the command again; if memory ran out, close other programs"
+    )

@@ -1,4 +1,4 @@
-"""The spice engine: every tile read by a resident ngspice, spread over worker processes."""
+"""The spice engine: every tile read by a resident ngspice of its own, spread over worker processes."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hvae_mnn.build import Build
 from hvae_mnn.compiler.decks import format_cycle
-from hvae_mnn.engines.base import ClosingEngine, EngineInfo, ReadCycle, Reading, Waveform
+from hvae_mnn.engines.base import ClosingEngine, DeckSource, EngineInfo, ReadCycle, Reading, Waveform
 from hvae_mnn.engines.pool import WorkerPool
 from hvae_mnn.errors import ArtifactError, EngineError
 from hvae_mnn.physics.amplifiers import NoiseSource, amplifier_offsets
@@ -20,7 +20,7 @@ from hvae_mnn.plan import BIAS, LayerPlan, TilePlan, row_inputs
 Array = NDArray[np.float64]
 
 _Job = tuple[int, Array, Array | None]  # deck number, codes (cycles, rows), offsets (cycles, amplifiers)
-_FACTORY = "hvae_mnn.engines.spice_worker:SpiceWorker"
+_FACTORY = "hvae_mnn.engines.spice_host:SpiceHost"
 
 
 def describe_ngspice() -> dict[str, str | bool]:
@@ -40,7 +40,7 @@ def describe_ngspice() -> dict[str, str | bool]:
 class SpiceEngine(ClosingEngine):
     """ngspice in worker processes, one deck a tile.
 
-    Tiles are read settled (`op`), or by one cycle of `tran` where rows are pulsed. Those named in
+    Tiles are read settled (a DC solution), or by one cycle of `tran` where rows are pulsed. Those named in
     `transient`, and all tiles of dynamic memristors, are read in time and leave a waveform.
     """
 
@@ -112,6 +112,11 @@ class SpiceEngine(ClosingEngine):
         """Return the process numbers of the workers."""
         return self._pool.pids()
 
+    def deck_pids(self) -> dict[str, int]:
+        """Return the process that holds each tile's deck."""
+        pids = self._pool.call("pids", [()] * self._pool.size)
+        return {name: pids[worker][number] for name, (worker, number) in self._place.items()}
+
     def close(self) -> None:
         """End the workers."""
         self._pool.close()
@@ -130,17 +135,16 @@ class SpiceEngine(ClosingEngine):
     def _load_decks(self) -> dict[str, tuple[int, int]]:
         """Deal the tiles out over the workers; return (worker, deck number) by tile."""
         place: dict[str, tuple[int, int]] = {}
-        loads: list[list[tuple[str, list[bool], int, str]]] = [[] for _ in range(self._pool.size)]
+        loads: list[list[DeckSource]] = [[] for _ in range(self._pool.size)]
         for i, tile in enumerate(self._tiles):
             worker = i % self._pool.size
             place[tile.name] = (worker, len(loads[worker]))
-            bias = [row == BIAS for row in tile.inputs]
-            loads[worker].append((tile.deck, bias, tile.columns, self._state_source()))
+            bias = tuple(row == BIAS for row in tile.inputs)
+            loads[worker].append(DeckSource(tile.deck, bias, tile.columns, self._state_source()))
         pulses, amplifier = self._hardware.drive.pulsed, self._hardware.amplifier
         limit = amplifier.v_saturation if pulses and amplifier.gain else None
-        how = ReadCycle(
-            format_cycle(self._hardware), format_cycle(self._hardware, hold=False) if pulses else "op", limit
-        )
+        read = format_cycle(self._hardware, hold=False) if pulses else None
+        how = ReadCycle(format_cycle(self._hardware), read, limit)
         self._pool.call("load", [(str(self._folder), load, self._full_wires, how) for load in loads])
         return place
 

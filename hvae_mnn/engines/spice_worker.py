@@ -1,7 +1,9 @@
-"""A resident ngspice: holds many decks and reads one at a time. Runs in a worker process.
+"""A resident ngspice: holds one deck and reads it. Runs in a process of its own.
 
-Decks stay loaded; `alter` writes codes, `op` or `tran` reads. Every result is dropped from ngspice once read,
-so memory stays flat.
+The deck stays loaded; `alter` writes codes, and each read in the sampling state is one more point of a DC sweep
+that is paused between reads. `op` would solve the same, but ngspice builds and orders the matrix anew for every
+`op`: four fifths of its time. The sweep raises the sampling clock, whose switches are closed already, so that no
+voltage depends on it. An ngspice keeps only one analysis paused, hence a process a deck.
 """
 
 import os
@@ -13,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.compiler.decks import EVEN_STEPS, FINE_STEPS
-from hvae_mnn.engines.base import ReadCycle
+from hvae_mnn.engines.base import DeckSource, ReadCycle
 from hvae_mnn.engines.ngspice import check_version, load_ngspice
 
 Array = NDArray[np.float64]
 
 _NEAR = 0.999  # of the limit: where an amplifier counts as saturated
 _STATE = re.compile(r"x\d+_\d+")
+_SWEEP = "dc vclk 1 1e12 1"
+_PREPARE = ("save none", "stop when v(clk) > 0")  # keep the last point alone, and pause at each
 
 
 @dataclass(slots=True)
@@ -33,6 +37,7 @@ class Deck:
         bias_rows: Whether each row is a bias row, whose code never changes.
         state_source: Name of the source that holds where a dynamic memristor's state starts, with
             `{cell}` for its row and column; empty where memristors are static.
+        how: How its cycles are run in time.
         codes: Codes its sources have now; NaN before the first read, (rows,).
         states: States of the dynamic memristors that moved in the last cycle, by cell: the next
             one starts from them. The others stay as they are, since ngspice may read a number
@@ -44,17 +49,18 @@ class Deck:
     columns: int
     bias_rows: NDArray[np.bool_]
     state_source: str
+    how: ReadCycle
     codes: Array
     states: dict[str, float] = field(default_factory=dict)
 
 
 class SpiceWorker:
-    """One ngspice with its decks."""
+    """One ngspice with its deck."""
 
     def __init__(self) -> None:
         self._ngspice = load_ngspice()
-        self._decks: list[Deck] = []
-        self._how = ReadCycle("")
+        self._deck: Deck
+        self._prepared = self._paused = False  # whether for a sweep, and whether one waits for its next point
         self.version = check_version(self._ngspice)
         self.klu = self._ngspice.uses_klu()
 
@@ -67,56 +73,58 @@ class SpiceWorker:
             "library": str(self._ngspice.library_path),
         }
 
-    def load(
-        self,
-        folder: str,
-        decks: list[tuple[str, list[bool], int, str]],
-        full_wires: bool = False,
-        how: ReadCycle = ReadCycle(""),  # noqa: B008 (immutable)
-    ) -> None:
-        """Load decks of a Build: path in it, which rows are bias rows, number of columns, state source.
+    def load(self, folder: str, deck: DeckSource, full_wires: bool, how: ReadCycle) -> None:
+        """Load a deck of a Build.
 
-        Decks with every segment of the wires are solved by KLU where ngspice has it: many times faster there, and
+        A deck with every segment of the wires is solved by KLU where ngspice has it: many times faster there, and
         no gain elsewhere.
         """
         os.chdir(folder)
-        self._how = how
-        for name, bias, columns, state_source in decks:
-            path = str(Path(folder, name))
-            self._ngspice.load(name, path, klu=full_wires and self.klu)
-            rows = len(bias)
-            deck = Deck(path, rows, columns, np.array(bias), state_source, np.full(rows, np.nan))
-            self._decks.append(deck)
+        path, rows = str(Path(folder, deck.name)), len(deck.bias)
+        self._ngspice.load(deck.name, path, klu=full_wires and self.klu)
+        codes = np.full(rows, np.nan)
+        self._deck = Deck(path, rows, deck.columns, np.array(deck.bias), deck.state_source, how, codes)
 
-    def read(self, jobs: list[tuple[int, Array, Array | None]]) -> list[tuple[Array, Array]]:
-        """Read decks in the sampling state (`op`), or at the end of a cycle where time matters.
+    def read(self, batch: Array, offsets: Array | None) -> tuple[Array, Array]:
+        """Read the deck in the sampling state, or at the end of a cycle where time matters.
 
         Args:
-            jobs: Deck number, codes of its rows, (batch, rows), and offsets of its amplifiers, volt,
-                (batch, amplifiers), None for those that it has.
+            batch: Codes of its rows, (batch, rows).
+            offsets: Offsets of its amplifiers, volt, (batch, amplifiers); None for those that it has.
 
         Returns:
-            For each job ADC codes and the held column voltage, each (batch, columns).
+            ADC codes and the held column voltage, each (batch, columns).
         """
-        return [self._read_batch(*job) for job in jobs]
+        deck = self._deck
+        codes, held = np.empty((len(batch), deck.columns)), np.empty((len(batch), deck.columns))
+        for i, row in enumerate(batch):
+            self._write(deck, row)
+            self._write_offsets(deck, None if offsets is None else offsets[i])
+            if deck.how.read is None:
+                self._settle(deck)
+            else:
+                self._run_cycle(deck, deck.how.read)
+            codes[i] = [self._ngspice.vector(f"adc{k}", deck.path)[-1] for k in range(deck.columns)]
+            held[i] = [self._ngspice.vector(f"hold{k}", deck.path)[-1] for k in range(deck.columns)]
+            if deck.how.read is not None:
+                self._ngspice.run("destroy", deck.path)
+        return codes, held
 
-    def cycle(self, number: int, codes: Array, offsets: Array | None) -> dict[str, Array]:
-        """Run one read cycle of a deck in time (`tran`), from rest.
+    def cycle(self, codes: Array, offsets: Array | None) -> dict[str, Array]:
+        """Run one read cycle of the deck in time (`tran`), from rest.
 
         Args:
-            number: Deck number.
             codes: Codes of its rows, (rows,).
             offsets: Offsets of its amplifiers, volt, (amplifiers,); None for those that it has.
 
         Returns:
             `time`, second, and every saved node, volt, each (points,).
         """
-        deck = self._decks[number]
-        self._ngspice.select(number, deck.path)
+        deck = self._deck
         self._write(deck, codes)
         self._write_offsets(deck, offsets)
         self._carry(deck)
-        self._run_cycle(deck, self._how.command)
+        self._run_cycle(deck, deck.how.command)
         signals = {name: self._ngspice.vector(name, deck.path) for name in self._ngspice.saved()}
         self._ngspice.run("destroy", deck.path)
         if deck.state_source:
@@ -124,23 +132,19 @@ class SpiceWorker:
             deck.states = {cell: float(x[-1]) for cell, x in states.items() if x[-1] != x[0]}
         return signals
 
-    def _read_batch(self, number: int, batch: Array, offsets: Array | None) -> tuple[Array, Array]:
-        deck = self._decks[number]
-        self._ngspice.select(number, deck.path)
-        codes, held = np.empty((len(batch), deck.columns)), np.empty((len(batch), deck.columns))
-        for i, row in enumerate(batch):
-            self._write(deck, row)
-            self._write_offsets(deck, None if offsets is None else offsets[i])
-            self._run_cycle(deck, self._how.read)
-            codes[i] = [self._ngspice.vector(f"adc{k}", deck.path)[-1] for k in range(deck.columns)]
-            held[i] = [self._ngspice.vector(f"hold{k}", deck.path)[-1] for k in range(deck.columns)]
-            self._ngspice.run("destroy", deck.path)
-        return codes, held
+    def _settle(self, deck: Deck) -> None:
+        """Solve the sampling state: one more point of the sweep, or the first of a new one."""
+        for command in () if self._prepared else _PREPARE:
+            self._ngspice.run(command, deck.path)
+        self._prepared = True
+        command, self._paused = "resume" if self._paused else _SWEEP, False  # after an error a new sweep starts
+        self._ngspice.run(command, deck.path)
+        self._paused = True
 
     def _run_cycle(self, deck: Deck, command: str) -> None:
         """Run a cycle; one in which an integrator reached its limit again, with steps that its corners decide."""
         self._ngspice.run(command, deck.path)
-        limit = self._how.limit
+        limit = deck.how.limit
         if limit is None or max(self._peak(deck, k) for k in range(deck.columns)) < _NEAR * limit:
             return
         self._ngspice.run("destroy", deck.path)

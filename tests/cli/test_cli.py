@@ -185,7 +185,7 @@ def test_without_libngspice_the_message_says_what_to_install() -> None:
         "w._LIBRARIES = ()\n"
         "w.NgSpiceShared.LIBRARY_PATH = None\n"
         "w.ctypes.util.find_library = lambda name: None\n"
-        "from hvae_mnn.engines.spice_worker import SpiceWorker as worker\n"
+        "from hvae_mnn.engines.spice_host import SpiceHost as worker\n"
     )
     for command in (["simulate", "--model", MODEL, "--sentence", SENTENCE], ["doctor"]):
         done = subprocess.run(

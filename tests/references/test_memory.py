@@ -17,7 +17,7 @@ def test_a_worker_stays_the_same_size_over_a_thousand_cycles(tmp_path):
     rng = np.random.default_rng(0)
     sizes = {}
     with SpiceEngine(build, workers=1) as engine:
-        (pid,) = engine.worker_pids()
+        pid = engine.deck_pids()["encoder1.h.r0c0"]
         readings = []
         for cycle in range(1, 1001):
             codes = rng.integers(-127, 128, (1, 5)).astype(float)
@@ -34,7 +34,7 @@ def test_reading_in_time_keeps_no_plots(tmp_path):
     rng = np.random.default_rng(1)
     sizes = {}
     with SpiceEngine(build, workers=1, transient=["encoder1.h.r0c0"]) as engine:
-        (pid,) = engine.worker_pids()
+        pid = engine.deck_pids()["encoder1.h.r0c0"]
         for cycle in range(1, 401):
             engine.step({"encoder1": rng.integers(-127, 128, (1, 5)).astype(float)})
             if cycle % 100 == 0:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from making import make_build
 from hvae_mnn import doctor
 from hvae_mnn.build import Build
 from hvae_mnn.engines import ngspice, spice
+from hvae_mnn.engines.base import DeckSource, ReadCycle
 from hvae_mnn.engines.pool import WorkerPool
 from hvae_mnn.engines.spice import SpiceEngine, describe_ngspice
 from hvae_mnn.engines.spice_worker import SpiceWorker
@@ -90,8 +92,7 @@ def worker_that_wants_more() -> SpiceWorker:
 class WorkerThatTells(SpiceWorker):
     """Says which solver ngspice names when it reads a deck."""
 
-    def takes_klu(self, number: int) -> bool:
-        self._ngspice.select(number, "solver")
+    def takes_klu(self) -> bool:
         said = self._ngspice.run("op", "solver") + self._ngspice.stderr
         self._ngspice.run("destroy", "solver")
         return "Using KLU" in said
@@ -146,21 +147,19 @@ def test_klu_solves_full_wires_and_no_others(tmp_path: Path, wires: str) -> None
     with SpiceEngine(build, workers=1) as engine:
         assert engine.info.klu == (klu and wires == "full")
     plan = build.tiles[TILE].plan
-    deck = (plan.deck, [False] * plan.rows, plan.columns, "")
+    deck = DeckSource(plan.deck, (False,) * plan.rows, plan.columns)
     codes = np.arange(2.0 * plan.rows).reshape(2, plan.rows) - plan.rows
-    held, solvers = [], []
-    pool = WorkerPool(f"{__name__}:WorkerThatTells", 1)
+    pool = WorkerPool(f"{__name__}:WorkerThatTells", 2)
     try:
-        pool.call("load", [(str(build.folder), [deck], wires == "full")])
-        pool.call("load", [(str(build.folder), [deck])])
-        for number in (0, 1, 0):
-            held.append(pool.call("read", [([(number, codes, None)],)])[0][0][1])
-            solvers += pool.call("takes_klu", [(number,)])
+        pool.call(
+            "load", [(str(build.folder), deck, full, ReadCycle("", None, None)) for full in (wires == "full", False)]
+        )
+        solvers = pool.call("takes_klu", [(), ()])
+        held = [read[1] for read in pool.call("read", [(codes, None)] * 2)]
     finally:
         pool.close()
-    assert solvers == [engine.info.klu, False, engine.info.klu]
+    assert solvers == [engine.info.klu, False]
     np.testing.assert_allclose(held[0], held[1], rtol=0, atol=1e-9)
-    np.testing.assert_array_equal(held[0], held[2])
 
 
 def test_doctor_says_what_klu_means(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +235,9 @@ def test_a_deck_that_does_not_converge_names_layer_and_step(tmp_path: Path) -> N
     build = make(tmp_path / "build")
     add(deck_of(build), NO_SOLUTION)
     said = simulation_fails(build)
-    assert said.startswith(f"at encoder1 step 1, encoder2 step 0: {deck_of(build)}: ngspice failed at `op`: ")
+    assert said.startswith(
+        f"at encoder1 step 1, encoder2 step 0: {deck_of(build)}: ngspice failed at `dc vclk 1 1e12 1`: "
+    )
     assert 'trouble with node "q"' in said
     assert "\n" not in said
 
@@ -265,6 +266,35 @@ def test_a_worker_killed_in_a_run_is_an_error_and_not_a_hang(tmp_path: Path) -> 
     assert not psutil.pid_exists(other)
     engine.close()
     assert engine.worker_pids() == []
+
+
+@pytest.mark.ngspice
+def test_a_deck_killed_in_a_run_is_an_error_too(tmp_path: Path) -> None:
+    build = make(tmp_path / "build")
+    size = sum(group.size for group in build.layer("encoder2").groups)
+    with SpiceEngine(build, workers=1) as engine:
+        pids = engine.deck_pids()
+        assert set(pids) == set(build.tiles)
+        os.kill(pids[TILE], signal.SIGKILL)
+        with pytest.raises(EngineError, match=rf"engine worker \(process {pids[TILE]}\) was killed by signal SIGKILL"):
+            engine.step({"encoder2": np.zeros((1, size))})
+    deadline = time.monotonic() + 10
+    while any(psutil.pid_exists(pid) for pid in pids.values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.ngspice
+def test_a_read_is_the_same_at_every_point_of_a_sweep(tmp_path: Path) -> None:
+    """Reads are points of one sweep; none depends on where in it it stands."""
+    build = make(tmp_path / "build")
+    size = sum(group.size for group in build.layer("encoder2").groups)
+    codes = np.random.default_rng(0).integers(-127, 128, (3, size)).astype(float)
+    with SpiceEngine(build, workers=1) as engine:
+        reads = [engine.step({"encoder2": codes})["encoder2"] for _ in range(40)]
+    for read in reads[1:]:
+        np.testing.assert_array_equal(read.codes, reads[0].codes)
+        np.testing.assert_allclose(read.analog, reads[0].analog, rtol=0, atol=1e-14)
 
 
 @pytest.mark.ngspice

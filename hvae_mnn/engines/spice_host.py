@@ -1,0 +1,50 @@
+"""Many decks, an ngspice each. Runs in a worker process, which forks one process a deck and reads them in turn.
+
+Forks share the interpreter and the library, so that a deck costs little more than its circuit.
+"""
+
+import gc
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvae_mnn.engines.base import DeckSource, ReadCycle
+from hvae_mnn.engines.pool import Fork
+from hvae_mnn.engines.spice_worker import SpiceWorker
+
+Array = NDArray[np.float64]
+
+
+class SpiceHost:
+    """The decks of one worker."""
+
+    def __init__(self) -> None:
+        self._worker = SpiceWorker()  # has no deck; the forks are copies of it
+        self._forks: list[Fork] = []
+        gc.collect()
+        gc.freeze()
+
+    def describe(self) -> dict[str, str | bool]:
+        """Return version, extensions and library of ngspice."""
+        return self._worker.describe()
+
+    def load(self, folder: str, decks: Sequence[DeckSource], full_wires: bool, how: ReadCycle) -> None:
+        """Load decks of a Build, each into an ngspice of its own."""
+        for deck in decks:
+            fork = Fork(self._worker, self._forks)
+            self._forks.append(fork)
+            fork.call("load", folder, deck, full_wires, how)
+
+    def read(self, jobs: Sequence[tuple[int, Array, Array | None]]) -> list[tuple[Array, Array]]:
+        """Read decks one after another: number, codes and offsets as in `SpiceWorker.read`."""
+        return [self._forks[number].call("read", codes, offsets) for number, codes, offsets in jobs]
+
+    def cycle(self, number: int, codes: Array, offsets: Array | None) -> dict[str, Array]:
+        """Run one read cycle of a deck in time, as `SpiceWorker.cycle`."""
+        signals: dict[str, Array] = self._forks[number].call("cycle", codes, offsets)
+        return signals
+
+    def pids(self) -> list[int]:
+        """Return the process numbers of the forks, by deck number."""
+        return [fork.pid for fork in self._forks]
