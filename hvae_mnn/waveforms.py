@@ -33,6 +33,7 @@ _HEADER = re.compile(
     rb"No\. Points: (?P<points>\d+) *\nVariables:\n\t0\ttime\ttime\n(?P<names>(?:\t\d+\tv\([^()\s]+\)\tvoltage\n)+)"
     rb"Binary:\n"
 )
+_TITLE = b"Title: HVAE-MNN waveforms of "
 _NAME = re.compile(rb"\t\d+\tv\(([^()\s]+)\)")
 _NEAR = 1e-7  # of a cycle: less than any time step, more than times differ by rounding
 _LONGEST_LINE, _LONGEST_HEADER = 4096, 2**24
@@ -225,15 +226,15 @@ def waveform_paths(folder: Path) -> list[Path]:
 
 
 def holds_only_waveforms(folder: Path) -> bool:
-    """Say whether a folder holds files of ours and nothing else, or is not there."""
-    if not folder.exists():
-        return True
-    try:
-        for path in folder.iterdir():
-            _read_header(path)
-    except (ArtifactError, OSError):
-        return False
-    return True
+    """Say whether a folder holds files of ours, damaged or not, and nothing else, or is not there."""
+    if not folder.is_dir():
+        return not folder.exists()
+    return all(path.is_file() and path.suffix in (_SUFFIX, _PART) and _is_ours(path) for path in folder.iterdir())
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_TITLE)) == _TITLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +335,7 @@ def _read_header(path: Path) -> _Header:
         with path.open("rb") as file:
             while not text.endswith(b"\nBinary:\n") and (line := file.readline(_LONGEST_LINE)):
                 text += line
-                if not text.startswith(b"Title: HVAE-MNN") or len(text) > _LONGEST_HEADER:
+                if not text.startswith(_TITLE) or len(text) > _LONGEST_HEADER:
                     break
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
