@@ -62,19 +62,18 @@ def simulate(
 
     check_replaceable(out, may_replace_run)
     build = _open_build(build_dir, model, hardware, overrides)
-    with waveforms.recording(build, sentence, backend, out) as recording:
-        tiles = waveforms.tiles
-        with simulation_progress() as report:
-            run = simulate_sentence(
-                build,
-                sentence,
-                backend=backend,
-                seed=seed,
-                workers=workers,
-                transient=tiles,
-                recording=recording,
-                progress=report,
-            )
+    tiles = waveforms.tiles
+    with waveforms.recording(build, sentence, backend, out) as kept, simulation_progress() as report:
+        run = simulate_sentence(
+            build,
+            sentence,
+            backend=backend,
+            seed=seed,
+            workers=workers,
+            transient=tiles,
+            recording=kept,
+            progress=report,
+        )
         save_run(run, out)
     warn_of_left_out(run)
     if as_json:
