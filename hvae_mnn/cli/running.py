@@ -1,6 +1,7 @@
 """Commands that run a sentence and show what happened: simulate, plot, explain."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,18 +63,9 @@ def simulate(
 
     check_replaceable(out, may_replace_run)
     build = _open_build(build_dir, model, hardware, overrides)
-    tiles = waveforms.tiles
-    with waveforms.recording(build, sentence, backend, out) as kept, simulation_progress() as report:
-        run = simulate_sentence(
-            build,
-            sentence,
-            backend=backend,
-            seed=seed,
-            workers=workers,
-            transient=tiles,
-            recording=kept,
-            progress=report,
-        )
+    simulated = partial(simulate_sentence, build, sentence, backend=backend, seed=seed, workers=workers)
+    with waveforms.recording(build, sentence, backend, out) as recording, simulation_progress() as report:
+        run = simulated(transient=waveforms.tiles, recording=recording, progress=report)
         save_run(run, out)
     warn_of_left_out(run)
     if as_json:
