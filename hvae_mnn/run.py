@@ -3,7 +3,7 @@
 run/
   run.json          what `simulate --json` prints
   trace.npz         for each layer: inputs, codes, analog and exact readings, (steps, ...)
-  waveforms.npz     for each tile read in time: `<tile>/time` and `<tile>/<node>`, if any
+  waveforms/        `<tile>.raw` for each tile read in time, if any (`hvae_mnn.waveforms`)
 """
 
 import json
@@ -21,11 +21,12 @@ from hvae_mnn.engines.base import Engine, EngineInfo, Reading, Waveform
 from hvae_mnn.errors import ArtifactError
 from hvae_mnn.folders import holds_only, written_whole
 from hvae_mnn.model.corpus import Vocabulary
+from hvae_mnn.waveforms import WaveformFolder, holds_only_waveforms, save_waveforms
 
 Array = NDArray[np.float64]
 
 RUN_FILE = "run.json"
-_FILES = (RUN_FILE, "trace.npz", "waveforms.npz")
+_FILES = (RUN_FILE, "trace.npz", "waveforms")
 _TRACE_PARTS = ("inputs", "codes", "analog", "error")
 
 
@@ -135,7 +136,7 @@ class Run:
         model_hash: SHA-256 of the model.
         seed: Seed of the noise.
         seconds: Time of the simulation, engine start not counted.
-        waveforms: Tiles that were read in time.
+        waveforms: Tiles that were read in time, by name; read from disk when asked for.
         build: Folder of the Build; None where it lay in memory or the run is an older one.
         build_hash: What `hvae_mnn.simulate.hash_build` said of it; None in older runs.
     """
@@ -210,7 +211,7 @@ def save_run(run: Run, folder: Path) -> None:
         }
         np.savez_compressed(draft / "trace.npz", **traces)  # type: ignore[arg-type]
         if run.waveforms:
-            np.savez_compressed(draft / "waveforms.npz", **_flat(run.waveforms))  # type: ignore[arg-type]
+            save_waveforms(run.waveforms, draft / "waveforms")
 
 
 def load_run(folder: Path) -> Run:
@@ -236,7 +237,7 @@ def load_run(folder: Path) -> Run:
             model_hash=values["model_hash"],
             seed=values["seed"],
             seconds=values["seconds"],
-            waveforms=_load_waveforms(folder / "waveforms.npz"),
+            waveforms=WaveformFolder(folder / "waveforms"),
             build=_text_or_none(values.get("build")),
             build_hash=_text_or_none(values.get("build_hash")),
         )
@@ -246,7 +247,7 @@ def load_run(folder: Path) -> Run:
 
 def may_replace_run(folder: Path) -> bool:
     """Say whether a folder is a Run and holds nothing besides."""
-    return is_run(folder) and holds_only(folder, _FILES)
+    return is_run(folder) and holds_only(folder, _FILES) and holds_only_waveforms(folder / "waveforms")
 
 
 def is_run(folder: Path) -> bool:
@@ -276,22 +277,3 @@ def _load_layers(folder: Path, summaries: list[dict[str, Any]]) -> tuple[LayerTr
             trace.clipped_inputs, trace.clipped_outputs = summary["clipped_inputs"], summary["clipped_outputs"]
             traces.append(trace)
     return tuple(traces)
-
-
-def _flat(waveforms: Mapping[str, Waveform]) -> dict[str, Array]:
-    arrays: dict[str, Array] = {}
-    for tile, waveform in waveforms.items():
-        arrays |= {f"{tile}/{node}": values for node, values in waveform.signals.items()}
-        arrays |= {f"{tile}/time": waveform.time, f"{tile}/cycle": np.array(waveform.cycle)}
-    return arrays
-
-
-def _load_waveforms(path: Path) -> dict[str, Waveform]:
-    if not path.is_file():
-        return {}
-    tiles: dict[str, dict[str, Array]] = {}
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        for name in arrays.files:
-            tile, _, node = name.rpartition("/")
-            tiles.setdefault(tile, {})[node] = arrays[name]
-    return {tile: Waveform(v.pop("time"), v, float(v.pop("cycle"))) for tile, v in tiles.items()}

@@ -23,6 +23,7 @@ from hvae_mnn.errors import EngineError, SentenceError
 from hvae_mnn.model.cells import CellState, first_state, next_state, zero_state
 from hvae_mnn.model.corpus import EOS, PAD, SOS
 from hvae_mnn.model.vae import check_sentence
+from hvae_mnn.recording import Recording
 from hvae_mnn.run import LayerTrace, Run, Side
 
 Array = NDArray[np.float64]
@@ -32,7 +33,13 @@ Progress = Callable[[str, int, int | None], None]
 BACKENDS = ("spice", "nodal", "software")
 
 
-def open_engine(build: Build, backend: str, workers: int | None = None, transient: Collection[str] = ()) -> Engine:
+def open_engine(
+    build: Build,
+    backend: str,
+    workers: int | None = None,
+    transient: Collection[str] = (),
+    recording: Recording = Recording(),  # noqa: B008 (immutable)
+) -> Engine:
     """Load a Build into an engine.
 
     Raises:
@@ -41,7 +48,7 @@ def open_engine(build: Build, backend: str, workers: int | None = None, transien
     if transient and backend != "spice":
         raise EngineError(f"--waveforms with --backend {backend}: only spice has waveforms; use --backend spice")
     if backend == "spice":
-        return SpiceEngine(build, workers, transient)
+        return SpiceEngine(build, workers, transient, recording)
     return NodalEngine(build) if backend == "nodal" else SoftwareEngine(build)
 
 
@@ -72,6 +79,7 @@ def simulate_sentence(
     seed: int = 0,
     workers: int | None = None,
     transient: Collection[str] = (),
+    recording: Recording = Recording(),  # noqa: B008 (immutable)
     progress: Progress | None = None,
 ) -> Run:
     """Run one sentence on an engine and on the software model, with the same noise.
@@ -82,16 +90,18 @@ def simulate_sentence(
         backend: `spice`, `nodal` or `software`.
         seed: Seed of the reparameterisation noise.
         workers: Processes of the spice backend; as many as cores if not given.
-        transient: Tiles read in time, whose waveforms are kept; `all` for every tile.
+        transient: Tiles read in time, whose waveforms are kept, by name or pattern; `all` for every tile.
+        recording: What is kept of their waveforms, and where.
         progress: Called with stage, steps done and steps in all (None if unknown).
 
     Raises:
         SentenceError: The sentence cannot be read by the model.
         EngineError: The engine is missing, failed or died.
+        ArtifactError: A pattern fits nothing, or waveforms cannot be written.
     """
     ids, unknown = read_sentence(build, text)
     noise = draw_noise(build, ids, seed)
-    with open_engine(build, backend, workers, transient) as engine:
+    with open_engine(build, backend, workers, transient, recording) as engine:
         began = time.perf_counter()
         simulation = Simulation(build, engine, progress)
         outcome = simulation.run([ids], [noise])[0]

@@ -1,12 +1,14 @@
 """Commands that run a sentence and show what happened: simulate, plot, explain."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hvae_mnn.cli.options import FOLDER, json_option, name_hardware, set_option, workers_option
+from hvae_mnn.cli.waveforms import WaveformChoice, warn_of_left_out, waveform_options
 from hvae_mnn.command import Command
 from hvae_mnn.terminal import print_explanation, print_run, simulation_progress
 
@@ -31,13 +33,7 @@ if TYPE_CHECKING:
 @set_option
 @click.option("--backend", type=click.Choice(["spice", "nodal", "software"]), default="spice", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the latent's noise.")
-@click.option(
-    "--waveforms",
-    "transient",
-    multiple=True,
-    metavar="TILE",
-    help="Read this tile in time and keep its waveforms; or `all`. Repeatable.",
-)
+@waveform_options
 @workers_option
 @click.option("--out", type=FOLDER, default=Path("run"), show_default=True, help="Run folder to write.")
 @json_option
@@ -49,7 +45,7 @@ def simulate(
     overrides: tuple[str, ...],
     backend: str,
     seed: int,
-    transient: tuple[str, ...],
+    waveforms: WaveformChoice,
     workers: int | None,
     out: Path,
     as_json: bool,
@@ -67,11 +63,11 @@ def simulate(
 
     check_replaceable(out, may_replace_run)
     build = _open_build(build_dir, model, hardware, overrides)
-    with simulation_progress() as report:
-        run = simulate_sentence(
-            build, sentence, backend=backend, seed=seed, workers=workers, transient=transient, progress=report
-        )
-    save_run(run, out)
+    simulated = partial(simulate_sentence, build, sentence, backend=backend, seed=seed, workers=workers)
+    with waveforms.recording(build, sentence, backend, out) as recording, simulation_progress() as report:
+        run = simulated(transient=waveforms.tiles, recording=recording, progress=report)
+        save_run(run, out)
+    warn_of_left_out(run)
     if as_json:
         click.echo(json.dumps(run.to_json()))
     else:

@@ -336,16 +336,20 @@ def emit_analysis(tile: Tile, config: HardwareConfig) -> Iterator[str]:
 
     `ngspice -b` prints every saved node of an operating point by itself.
     """
-    rows, columns = range(tile.plan.rows), range(tile.plan.columns)
-    pulses, dynamic = config.drive.pulsed, config.array.memristor == "dynamic"
-    signals = ["v(reset)" if pulses else "v(en)", "v(clk)", *(f"v(rp{j})" for j in rows)]
-    signals += [f"v({name}{k})" for name in ("out", "hold", "adc") for k in columns]
-    if dynamic:
-        signals += [f"v(x{j}_{k})" for j in rows for k in columns]
+    signals = [f"v({node})" for node in saved_nodes(tile.plan.rows, tile.plan.columns, config)]
     for start in range(0, len(signals), 16):
         yield ".save " + " ".join(signals[start : start + 16])
-    if dynamic or pulses:
+    if config.array.memristor == "dynamic" or config.drive.pulsed:
         yield f".{format_cycle(config)}"
         yield ".print tran v(out0) v(hold0) v(adc0)"  # so that a bare run shows something
     else:
         yield ".op"
+
+
+def saved_nodes(rows: int, columns: int, config: HardwareConfig) -> list[str]:
+    """Return the nodes of a tile that its deck saves."""
+    nodes = ["reset" if config.drive.pulsed else "en", "clk", *(f"rp{j}" for j in range(rows))]
+    nodes += [f"{name}{k}" for name in ("out", "hold", "adc") for k in range(columns)]
+    if config.array.memristor == "dynamic":
+        nodes += [f"x{j}_{k}" for j in range(rows) for k in range(columns)]
+    return nodes

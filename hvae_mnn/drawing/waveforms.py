@@ -108,14 +108,14 @@ def _unknown_signal(run: Run, name: str, tile: str) -> str:
 
 
 def _default_nodes(nodes: Iterable[str]) -> Iterator[str]:
-    """Yield clocks, and rows and columns from the start, the middle and the end of the tile."""
-    names = set(nodes)
-    yield from (node for node in ("en", "clk") if node in names)
-    for kind in ("rp", "out", "hold", "adc"):
-        numbers = sorted(int(node[len(kind) :]) for node in names if re.fullmatch(rf"{kind}\d+", node))
-        if numbers:
-            places = np.unique(np.linspace(0, len(numbers) - 1, 3).astype(int))
-            yield from (f"{kind}{numbers[place]}" for place in places)
+    """Yield clocks, and rows and columns from the start, the middle and the end of the tile; others if none is kept."""
+    names = list(nodes)
+    clocks = [node for node in ("en", "clk") if node in names]
+    kinds = [[node for node in names if re.fullmatch(rf"{kind}\d+", node)] for kind in ("rp", "out", "hold", "adc")]
+    yield from clocks
+    for members in kinds if clocks or any(kinds) else [names]:
+        members.sort(key=lambda node: [int(number) for number in re.findall(r"\d+", node)])
+        yield from dict.fromkeys(members[place] for place in np.linspace(0, len(members) - 1, 3).astype(int) if members)
 
 
 def count_panels(signals: Iterable[Signal]) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -88,11 +89,19 @@ class ReadCycle:
             what is read.
         limit: Output at which an integrator saturates, volt; even steps do not find that corner. None where
             steps are not even, or nothing saturates.
+        signals: Patterns of the nodes whose waveforms are wanted; every saved one if empty.
+        every: Each how many time points of a waveform one is wanted.
     """
 
     command: str
     read: str | None
     limit: float | None
+    signals: tuple[str, ...] = ()
+    every: int = 1
+
+    def wants(self, node: str) -> bool:
+        """Say whether the waveform of a node is wanted."""
+        return not self.signals or any(fnmatchcase(node, pattern) for pattern in self.signals)
 
 
 class Engine(Protocol):

@@ -16,6 +16,8 @@ from hvae_mnn.physics.converters import ADC_ERRORS, Converter, draw_errors
 from hvae_mnn.physics.crossbar import solve_array
 from hvae_mnn.physics.encoding import driver, join_cycles, split_cycles
 from hvae_mnn.plan import BIAS, LayerPlan, TilePlan, row_inputs
+from hvae_mnn.recording import Recording, choose_tiles
+from hvae_mnn.waveforms import WaveformFiles
 
 Array = NDArray[np.float64]
 
@@ -40,15 +42,25 @@ def describe_ngspice() -> dict[str, str | bool]:
 class SpiceEngine(ClosingEngine):
     """ngspice in worker processes, one deck a tile.
 
-    Tiles are read settled (a DC solution), or by one cycle of `tran` where rows are pulsed. Those named in
-    `transient`, and all tiles of dynamic memristors, are read in time and leave a waveform.
+    Tiles are read settled (a DC solution), or by one cycle of `tran` where rows are pulsed. Those that fit a
+    pattern of `transient`, and all tiles of dynamic memristors, are read in time; `recording` says
+    what of it is kept.
+
+    Attributes:
+        files: Where waveforms go as cycles end; None where no tile is recorded.
     """
 
-    def __init__(self, build: Build, workers: int | None = None, transient: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        build: Build,
+        workers: int | None = None,
+        transient: Collection[str] = (),
+        recording: Recording = Recording(),  # noqa: B008 (immutable)
+    ) -> None:
         """Start the workers and load every deck.
 
         Raises:
-            ArtifactError: The Build is not on disk, or `transient` names an unknown tile.
+            ArtifactError: The Build is not on disk, or a pattern fits no tile or no node.
             EngineError: ngspice is missing, too old, or refuses a deck.
         """
         if build.folder is None:
@@ -65,12 +77,13 @@ class SpiceEngine(ClosingEngine):
         self._full_wires = hardware.array.wires == "full"
         self._layers = {layer.name: layer for layer in build.manifest.layers}
         self._tiles = [tile for layer in build.manifest.layers for tile in layer.tiles]
-        self._transient = self._choose_transient(transient)
-        self._cycles: dict[str, list[dict[str, Array]]] = {name: [] for name in sorted(self._transient)}
+        self._transient, kept = choose_tiles(build.manifest.layers, hardware, transient, recording.signals)
+        self._kept = frozenset(kept)
+        self.files = WaveformFiles(recording.folder, hardware.timing.cycle, recording.limit) if kept else None
         count = max(1, min(workers or os.cpu_count() or 1, len(self._tiles)))
         self._pool = WorkerPool(_FACTORY, count)
         try:
-            self._place = self._load_decks()
+            self._place = self._load_decks(recording)
             facts = self._pool.call("describe", [()] + [None] * (count - 1))[0]
         except BaseException:
             self.close()
@@ -104,9 +117,9 @@ class SpiceEngine(ClosingEngine):
         read |= self._run_cycles(timed)
         return {name: self._assemble(self._layers[name], read) for name in codes}
 
-    def waveforms(self) -> dict[str, Waveform]:
-        """Return the waveforms of the transient tiles, cycles joined end to end."""
-        return {name: self._join(cycles) for name, cycles in self._cycles.items() if cycles}
+    def waveforms(self) -> Mapping[str, Waveform]:
+        """Return the waveforms of the recorded tiles, cycles joined end to end; each is read when asked for."""
+        return self.files.waveforms() if self.files is not None else {}
 
     def worker_pids(self) -> list[int]:
         """Return the process numbers of the workers."""
@@ -121,18 +134,7 @@ class SpiceEngine(ClosingEngine):
         """End the workers."""
         self._pool.close()
 
-    def _choose_transient(self, names: Collection[str]) -> frozenset[str]:
-        known = [tile.name for tile in self._tiles]
-        if self._hardware.array.memristor == "dynamic" or "all" in names:
-            return frozenset(known)
-        for name in names:
-            if name not in known:
-                raise ArtifactError(
-                    f"--waveforms {name}: no such tile in the build; expected all or one of {', '.join(known[:3])}, ..."
-                )
-        return frozenset(names)
-
-    def _load_decks(self) -> dict[str, tuple[int, int]]:
+    def _load_decks(self, recording: Recording) -> dict[str, tuple[int, int]]:
         """Deal the tiles out over the workers; return (worker, deck number) by tile."""
         place: dict[str, tuple[int, int]] = {}
         loads: list[list[DeckSource]] = [[] for _ in range(self._pool.size)]
@@ -144,7 +146,7 @@ class SpiceEngine(ClosingEngine):
         pulses, amplifier = self._hardware.drive.pulsed, self._hardware.amplifier
         limit = amplifier.v_saturation if pulses and amplifier.gain else None
         read = format_cycle(self._hardware, hold=False) if pulses else None
-        how = ReadCycle(format_cycle(self._hardware), read, limit)
+        how = ReadCycle(format_cycle(self._hardware), read, limit, recording.signals, recording.every)
         self._pool.call("load", [(str(self._folder), load, self._full_wires, how) for load in loads])
         return place
 
@@ -169,21 +171,26 @@ class SpiceEngine(ClosingEngine):
             for i in range(len(rows))
         ]
         while waiting:
-            calls: list[tuple[int, Array, Array | None] | None] = [None] * self._pool.size
+            calls: list[tuple[int, Array, Array | None, bool] | None] = [None] * self._pool.size
             running: list[str | None] = [None] * self._pool.size
             later = []
             for tile, number, rows, offsets in waiting:
                 worker, _ = self._place[tile.name]
                 if running[worker] is None:
-                    running[worker], calls[worker] = tile.name, (number, rows, offsets)
+                    running[worker], calls[worker] = tile.name, (number, rows, offsets, self._keeps(tile.name))
                 else:
                     later.append((tile, number, rows, offsets))
-            for name, signals in zip(running, self._pool.call("cycle", calls), strict=True):
+            for name, answer in zip(running, self._pool.call("cycle", calls), strict=True):
                 if name is not None:
-                    self._cycles[name].append(signals)
-                    found[name].append(_held(signals))
+                    codes, held, signals = answer
+                    found[name].append((codes, held))
+                    if self.files is not None and name in self._kept:
+                        self.files.append(name, signals)
             waiting = later
         return {name: (np.array([c for c, _ in all_]), np.array([v for _, v in all_])) for name, all_ in found.items()}
+
+    def _keeps(self, tile: str) -> bool:
+        return tile in self._kept and self.files is not None and not self.files.full
 
     def _assemble(self, layer: LayerPlan, read: Mapping[str, tuple[Array, Array]]) -> Reading:
         codes = np.concatenate([read[tile.name][0] for tile in layer.tiles], axis=1)
@@ -195,21 +202,6 @@ class SpiceEngine(ClosingEngine):
             for tile, outputs in layer.tile_outputs()
         )
         return Reading(join_cycles(codes, self._hardware), join_cycles(analog, self._hardware), clipped)
-
-    def _join(self, cycles: list[dict[str, Array]]) -> Waveform:
-        duration = self._hardware.timing.cycle
-        time = np.concatenate([signals["time"] + i * duration for i, signals in enumerate(cycles)])
-        time = np.maximum.accumulate(time)  # a cycle's end may round to just past the next one's start
-        names = [name for name in cycles[0] if name != "time"]
-        joined = {name: np.concatenate([signals[name] for signals in cycles]) for name in names}
-        return Waveform(time, joined, duration)
-
-
-def _held(signals: Mapping[str, Array]) -> tuple[Array, Array]:
-    """Return the codes and held voltages at the end of a cycle, each (columns,)."""
-    columns = range(sum(name.startswith("adc") for name in signals))
-    codes, held = (np.array([signals[f"{name}{k}"][-1] for k in columns]) for name in ("adc", "hold"))
-    return codes, held
 
 
 def _noise_sources(build: Build) -> dict[str, NoiseSource]:

@@ -40,10 +40,12 @@ class SpiceHost:
         """Read decks one after another: number, codes and offsets as in `SpiceWorker.read`."""
         return [self._forks[number].call("read", codes, offsets) for number, codes, offsets in jobs]
 
-    def cycle(self, number: int, codes: Array, offsets: Array | None) -> dict[str, Array]:
+    def cycle(
+        self, number: int, codes: Array, offsets: Array | None, keep: bool
+    ) -> tuple[Array, Array, dict[str, Array]]:
         """Run one read cycle of a deck in time, as `SpiceWorker.cycle`."""
-        signals: dict[str, Array] = self._forks[number].call("cycle", codes, offsets)
-        return signals
+        found: tuple[Array, Array, dict[str, Array]] = self._forks[number].call("cycle", codes, offsets, keep)
+        return found
 
     def pids(self) -> list[int]:
         """Return the process numbers of the forks, by deck number."""

@@ -104,33 +104,52 @@ class SpiceWorker:
                 self._settle(deck)
             else:
                 self._run_cycle(deck, deck.how.read)
-            codes[i] = [self._ngspice.vector(f"adc{k}", deck.path)[-1] for k in range(deck.columns)]
-            held[i] = [self._ngspice.vector(f"hold{k}", deck.path)[-1] for k in range(deck.columns)]
+            codes[i], held[i] = self._ends(deck)
             if deck.how.read is not None:
                 self._ngspice.run("destroy", deck.path)
         return codes, held
 
-    def cycle(self, codes: Array, offsets: Array | None) -> dict[str, Array]:
+    def cycle(self, codes: Array, offsets: Array | None, keep: bool = True) -> tuple[Array, Array, dict[str, Array]]:
         """Run one read cycle of the deck in time (`tran`), from rest.
 
         Args:
             codes: Codes of its rows, (rows,).
             offsets: Offsets of its amplifiers, volt, (amplifiers,); None for those that it has.
+            keep: Whether its waveforms are wanted.
 
         Returns:
-            `time`, second, and every saved node, volt, each (points,).
+            ADC codes and the held column voltage at the cycle's end, each (columns,); `time`, second, and the nodes
+            that are wanted, volt, each (points,), nothing if none are.
         """
         deck = self._deck
         self._write(deck, codes)
         self._write_offsets(deck, offsets)
         self._carry(deck)
         self._run_cycle(deck, deck.how.command)
-        signals = {name: self._ngspice.vector(name, deck.path) for name in self._ngspice.saved()}
-        self._ngspice.run("destroy", deck.path)
+        saved = self._ngspice.saved()
+        signals = self._waveforms(deck, saved) if keep else {}
+        read, held = self._ends(deck)
         if deck.state_source:
-            states = {name[1:]: v for name, v in signals.items() if _STATE.fullmatch(name)}
+            states = {name[1:]: self._ngspice.vector(name, deck.path) for name in saved if _STATE.fullmatch(name)}
             deck.states = {cell: float(x[-1]) for cell, x in states.items() if x[-1] != x[0]}
-        return signals
+        self._ngspice.run("destroy", deck.path)
+        return read, held, signals
+
+    def _waveforms(self, deck: Deck, saved: list[str]) -> dict[str, Array]:
+        """Return time and the wanted nodes in the deck's order; ngspice names the newest first."""
+        nodes = [name for name in reversed(saved) if name != "time" and deck.how.wants(name)]
+        signals = {name: self._ngspice.vector(name, deck.path) for name in ("time", *nodes)}
+        last = len(signals["time"]) - 1
+        points = np.unique(np.append(np.arange(0, last, deck.how.every), last))
+        return {name: values[points] for name, values in signals.items()}
+
+    def _ends(self, deck: Deck) -> tuple[Array, Array]:
+        """Return codes and held voltages at the end of the current plot, each (columns,)."""
+        columns = range(deck.columns)
+        codes, held = (
+            np.array([self._ngspice.vector(f"{name}{k}", deck.path)[-1] for k in columns]) for name in ("adc", "hold")
+        )
+        return codes, held
 
     def _settle(self, deck: Deck) -> None:
         """Solve the sampling state: one more point of the sweep, or the first of a new one."""

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from hvae_mnn import recording
 from hvae_mnn.cli import main
 from hvae_mnn.engines import ngspice
 
@@ -117,7 +119,48 @@ def test_a_sentence_through_ngspice_with_waveforms() -> None:
     assert values["engine"]["name"] == "spice"
     assert values["hardware_preset"] == "default array.tile_rows=128"
     assert values["layers"][0]["rms_error"] < 0.02
-    assert Path("run/waveforms.npz").is_file()
+    assert [path.name for path in Path("run/waveforms").iterdir()] == ["encoder1.f.r0c0.raw"]
+    assert result.stderr.startswith("waveforms of 1 tile, about ")
+    assert {path.name for path in Path().iterdir()} == {"cache", "run"}
+    plotted = run("plot", "run", "--signal", "encoder1.f.r0c0.hold3")
+    assert plotted.exit_code == 0, plotted.output
+
+
+@pytest.mark.ngspice
+def test_a_limit_that_is_reached_is_said_and_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_POINTS_REAL", 1)
+    arguments = ("--waveforms", "encoder1.f.*", "--signals", "out*", "--signals", "hold1", "--waveform-limit", "1e-3")
+    result = run("simulate", "--model", MODEL, "--sentence", SENTENCE, "--every", "2", *arguments)
+    assert result.exit_code == 0, result.output
+    assert re.search(
+        r"^Warning: the limit of waveforms was reached, \d+ tile cycles were left out", result.stderr, re.M
+    )
+    assert 0.8e6 < sum(path.stat().st_size for path in Path("run/waveforms").iterdir()) < 1.05e6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--waveforms", "decoder9.*"), "--waveforms decoder9.*: no such tile in the build; expected all, a pattern"),
+        (("--waveforms", "all", "--signals", "zz*"), "--signals zz*: no such node of these tiles; expected a pattern"),
+        (
+            ("--waveforms", "encoder*", "--waveform-limit", "0.01"),
+            r"GB, the limit is 0.01 GB; choose fewer tiles (--waveforms), nodes (--signals 'out*') or points (--every",
+        ),
+    ],
+)
+def test_waveforms_that_are_refused(arguments: tuple[str, ...], said: str) -> None:
+    refused(run("simulate", "--model", MODEL, "--sentence", SENTENCE, *arguments), said)
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("option", [("--signals", "out*"), ("--every", "2"), ("--waveform-limit", "1")])
+def test_options_of_waveforms_without_waveforms_are_wrong_usage(option: tuple[str, str]) -> None:
+    result = run("simulate", "--model", MODEL, "--sentence", SENTENCE, *option)
+    assert result.exit_code == 2
+    assert "need --waveforms TILE" in result.stderr
+    for value in ("nan", "0", "-1", "inf"):
+        assert run("simulate", "--sentence", SENTENCE, "--waveform-limit", value).exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -29,19 +29,23 @@ def test_a_worker_stays_the_same_size_over_a_thousand_cycles(tmp_path):
 
 
 def test_reading_in_time_keeps_no_plots(tmp_path):
-    """A cycle's waveforms are some 50 kB; 300 of them would be a third of the process."""
+    """A cycle's waveforms are some 50 kB; 300 of them would be a third of the worker; the engine has them on disk."""
     build = make_build(tmp_path / "build", "default", **TINY)
     rng = np.random.default_rng(1)
-    sizes = {}
+    sizes, own = {}, {}
     with SpiceEngine(build, workers=1, transient=["encoder1.h.r0c0"]) as engine:
         pid = engine.deck_pids()["encoder1.h.r0c0"]
         for cycle in range(1, 401):
             engine.step({"encoder1": rng.integers(-127, 128, (1, 5)).astype(float)})
             if cycle % 100 == 0:
                 sizes[cycle] = psutil.Process(pid).memory_info().rss
+                own[cycle] = psutil.Process().memory_info().rss
         (waveform,) = engine.waveforms().values()
     assert waveform.time[-1] == pytest.approx(400 * build.manifest.hardware.timing.cycle, rel=1e-6)
     check_flat(sizes)
+    written = sum(signal.nbytes for signal in waveform.signals.values())
+    assert written > 10e6
+    assert max(own.values()) - own[100] < 0.2 * written, own
 
 
 def check_flat(sizes):

@@ -188,6 +188,14 @@ def test_memristor_states_and_other_nodes_have_their_own_panels():
     assert labels_of(figure) == ["memristor state", "other nodes, V"]
 
 
+def test_a_tile_of_which_only_other_nodes_were_kept_shows_those():
+    waveform = make_waveform(2)
+    kept = {f"x{j}_1": waveform.time for j in (10, 2, 0, 1)}
+    figure = plot_waveforms(make_run({TILE: Waveform(waveform.time, kept, CYCLE)}))
+    (legend,) = [axis.get_legend() for axis in figure.axes]
+    assert [text.get_text() for text in legend.get_texts()] == ["x0_1", "x1_1", "x10_1"]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
