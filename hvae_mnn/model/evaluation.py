@@ -205,6 +205,8 @@ def _costs(
     model: TextVae, posteriors: Sequence[Posterior], latents: Sequence[Tensor], report: Report
 ) -> NDArray[np.float64]:
     costs: NDArray[np.float64] = reconstruction(model, [each.ids for each in posteriors], latents, report).numpy()
+    if not np.all(np.isfinite(costs)):
+        raise _not_finite(float(costs[~np.isfinite(costs)][0]))
     return costs
 
 
@@ -236,11 +238,15 @@ def _from_subset(
 
 def _checked(estimate: Estimate) -> Estimate:
     if not math.isfinite(estimate.nll) or not math.isfinite(estimate.perplexity):
-        raise CheckpointError(
-            f"the model gives the test split an NLL of {estimate.nll:.4g} nats a sentence; expected a finite number "
-            "and a finite perplexity. Train the model again with a lower learning rate."
-        )
+        raise _not_finite(estimate.nll)
     return estimate
+
+
+def _not_finite(nll: float) -> CheckpointError:
+    return CheckpointError(
+        f"the model gives the test split an NLL of {nll:.4g} nats a sentence; expected a finite number and a finite "
+        "perplexity. Train the model again with a lower learning rate."
+    )
 
 
 def _stage(progress: Progress, stage: str) -> Report:

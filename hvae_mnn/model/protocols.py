@@ -12,8 +12,6 @@ from typing import Any
 
 from hvae_mnn.model.corpus import Text
 
-MI_SENTENCES = 2048
-"""Sentences below which the ceiling ln N of the MI is too near to tell how much the latent holds (chosen)."""
 BATCH = 64
 """Sentences of a batch in the `paper` protocol (TWR-VAE)."""
 PTB_TEST = (3761, 78669)
