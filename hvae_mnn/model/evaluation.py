@@ -6,6 +6,7 @@ All likelihoods are nats a sentence. docs/evaluation.md has the equations and th
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -45,6 +46,15 @@ _BOUND, _IMPORTANCE, _PRIOR, _INFORMATION, _BATCH_INFORMATION = range(5)  # stre
 Progress = Callable[[str, int, int], None]
 
 
+class _Settings(TypedDict):
+    seed: int
+    progress: Progress
+
+
+def _say_nothing(stage: str, done: int, total: int) -> None:
+    """Stand in for a progress bar."""
+
+
 def evaluate(
     checkpoint: Checkpoint,
     corpus: str | Path,
@@ -53,7 +63,7 @@ def evaluate(
     language_model: Checkpoint | None = None,
     seed: int = 0,
     importance_sentences: int = 200,
-    progress: Progress | None = None,
+    progress: Progress = _say_nothing,
 ) -> Evaluation:
     """Measure a model on a corpus's test split by both protocols.
 
@@ -74,19 +84,16 @@ def evaluate(
         _check_plain(checkpoint, language_model)
     corpus_name, texts = load_text(corpus, "test")
     ids, unknown = _encode(checkpoint.vocabulary, texts, corpus_name)
-    report = progress or (lambda stage, done, total: None)
     plain = checkpoint if checkpoint.config.latent_mode == PLAIN else language_model
     estimate = None if plain is None else evaluate_plain(plain.build_model(), ids)
     paper = honest = None
     if plain is not checkpoint:
-        model = checkpoint.build_model()
+        model, settings = checkpoint.build_model(), _Settings(seed=seed, progress=progress)
         again = [split_again(text) for text in texts]
-        paper = evaluate_paper(model, *_encode(checkpoint.vocabulary, again, corpus_name), seed=seed, progress=report)
-        honest = evaluate_honest(
-            model, ids, unknown, seed=seed, importance_sentences=importance_sentences, progress=report
-        )
-    mode = checkpoint.config.latent_mode
-    return Evaluation(name, corpus_name, len(ids), mode, seed, paper, honest, estimate, published_row(texts))
+        paper = evaluate_paper(model, *_encode(checkpoint.vocabulary, again, corpus_name), **settings)
+        honest = evaluate_honest(model, ids, unknown, importance_sentences=importance_sentences, **settings)
+    found = paper, honest, estimate, published_row(texts)
+    return Evaluation(name, corpus_name, len(ids), checkpoint.config.latent_mode, seed, *found)
 
 
 def evaluate_plain(model: TextVae, sentences: Sequence[Sentence]) -> Estimate:
@@ -101,7 +108,7 @@ def evaluate_paper(
     unknown: float = 0.0,
     *,
     seed: int = 0,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = _say_nothing,
 ) -> PaperColumn:
     """Measure by the `paper` protocol.
 
@@ -136,29 +143,20 @@ def evaluate_honest(
     *,
     seed: int = 0,
     importance_sentences: int = 200,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = _say_nothing,
 ) -> HonestColumn:
     """Measure by the `honest` protocol.
 
-    Args:
-        model: The model.
-        sentences: The words of each, as they are in the file.
-        unknown: Share of unknown words, for the result.
-        seed: Seed of all noise and of the sentences drawn for importance weighting.
-        importance_sentences: How many sentences importance weighting is computed on.
-        progress: Called with the stage, what is done and what there is.
+    The arguments are those of `evaluate_paper`, with the words as they are in the file; importance weighting is
+    computed on `importance_sentences` of them, drawn by the seed.
     """
     posteriors = encode_sentences(model, sentences)
     tokens = float(np.mean([len(sentence) + 1 for sentence in sentences]))
     kl = np.array([posterior.kl() for posterior in posteriors])
-    drawn_z = [posterior.latents(posterior.noise(seed, _BOUND))[0] for posterior in posteriors]
-    costs = _costs(model, posteriors, drawn_z, _stage(progress, "honest: reconstruction"))
-    prior_z = [posterior.noise(seed, _PRIOR)[0] for posterior in posteriors]
-    prior = _costs(model, posteriors, prior_z, _stage(progress, "honest: z from the prior"))
+    costs, prior = _likelihoods(model, posteriors, seed, progress)
     drawn = choose(range(len(posteriors)), importance_sentences, seed)
     weighted = importance_bounds(model, [posteriors[place] for place in drawn], seed, progress)
     curve, counts = mean_kl_steps(posteriors)
-    last = torch.stack([posterior.driving()[0][-1] for posterior in posteriors])
     return HonestColumn(
         tokens=tokens,
         unknown=unknown,
@@ -170,11 +168,11 @@ def evaluate_honest(
         prior=_estimate(prior, tokens),
         mutual_information=_information(posteriors, seed, _INFORMATION),
         ceiling=math.log(len(posteriors)),
-        active_units=active_units(last),
-        latent=last.shape[1],
+        active_units=active_units(torch.stack([posterior.driving()[0][-1] for posterior in posteriors])),
+        latent=model.config.latent,
         kl_steps=curve,
         kl_counts=counts,
-        kl_end=float(np.mean([float(posterior.kl_steps()[-1]) for posterior in posteriors])),
+        kl_end=float(torch.stack([posterior.kl_steps()[-1] for posterior in posteriors]).mean()),
     )
 
 
@@ -182,7 +180,7 @@ def importance_bounds(
     model: TextVae,
     posteriors: Sequence[Posterior],
     seed: int,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = _say_nothing,
     samples: Sequence[int] = SAMPLES,
 ) -> dict[int, NDArray[np.float64]]:
     """Return the importance-weighted bound on -log p(x) of each sentence, nats, for each number of samples.
@@ -199,6 +197,18 @@ def importance_bounds(
             found[k].append(importance_nll(log_weights, k))
         report(done, len(posteriors))
     return {k: np.array(values) for k, values in found.items()}
+
+
+def _likelihoods(
+    model: TextVae, posteriors: Sequence[Posterior], seed: int, progress: Progress
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return -log p(x | z) of each sentence with z from its posterior, and with z from the prior."""
+    from_posterior = [posterior.latents(posterior.noise(seed, _BOUND))[0] for posterior in posteriors]
+    from_prior = [posterior.noise(seed, _PRIOR)[0] for posterior in posteriors]
+    return (
+        _costs(model, posteriors, from_posterior, _stage(progress, "honest: reconstruction")),
+        _costs(model, posteriors, from_prior, _stage(progress, "honest: z from the prior")),
+    )
 
 
 def _costs(
