@@ -1,19 +1,18 @@
-"""The figures of `evaluate` against closed forms, and columns against sources of known entropy."""
+"""The figures of `evaluate` against closed forms and integrals."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from making import make_text_vae
 from torch.nn import functional
 
 from hvae_mnn.model import posteriors as posteriors_module
 from hvae_mnn.model import vae
-from hvae_mnn.model.corpus import Sentence, Vocabulary
+from hvae_mnn.model.corpus import Sentence
 from hvae_mnn.model.evaluation import evaluate_honest, evaluate_paper, evaluate_plain, importance_bounds
-from hvae_mnn.model.grammar import ENGLISH
 from hvae_mnn.model.information import (
     active_units,
     importance_nll,
@@ -23,11 +22,9 @@ from hvae_mnn.model.information import (
 )
 from hvae_mnn.model.measures import choose, evaluate_likelihood
 from hvae_mnn.model.posteriors import Posterior, encode_sentences, length_batches, reconstruction
-from hvae_mnn.model.vae import ModelConfig, TextVae, pad_batch
+from hvae_mnn.model.vae import TextVae, pad_batch
 
-Draw = Callable[[int], list[Sentence]]
 SENTENCES: list[Sentence] = [(4, 5, 6), (7, 4), (8, 8, 5, 9, 6), (4,), (10, 11, 5)]
-TYPES, WORDS = 20, 6
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,22 +33,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def make_model(size: int = 12, hidden: int = 7, latent: int = 3, mode: str = "last", seed: int = 0) -> TextVae:
-    torch.manual_seed(seed)
-    config = ModelConfig(
-        vocabulary_size=size,
-        embedding=16,
-        hidden=hidden,
-        latent=latent,
-        encoder=("gru", "gru"),
-        decoder="gru",
-        latent_mode=mode,
-        embedding_dropout=0.3,
-        word_dropout=0.3,
-    )
-    return TextVae(config)
 
 
 def random_sentences(count: int, size: int = 12, seed: int = 0) -> list[Sentence]:
@@ -68,107 +49,11 @@ def sharpen(model: TextVae, scale: float = 30.0) -> TextVae:
     return model
 
 
-# sources whose entropy is known exactly
-
-
-def iid_source(seed: int) -> tuple[Draw, float]:
-    """Five to seven tokens drawn evenly from 20 types; H = ln 3 + 6 ln 20, ln 3 of it in `<eos>`."""
-    rng = np.random.default_rng(seed)
-
-    def draw(count: int) -> list[Sentence]:
-        table = (rng.integers(0, TYPES, (count, WORDS + 1)) + 4).tolist()
-        return [tuple(row[:length]) for row, length in zip(table, rng.integers(5, 8, count), strict=True)]
-
-    return draw, math.log(3) + WORDS * math.log(TYPES)
-
-
-def markov_source(seed: int) -> tuple[Draw, float]:
-    """Six tokens of a chain over 20 types; H = ln 20 + sum_t sum_i p_t(i) H(row i)."""
-    table = np.random.default_rng(1).dirichlet(np.full(TYPES, 0.3), TYPES)
-    rows = -np.sum(table * np.log(np.maximum(table, 1e-300)), axis=1)
-    place, entropy = np.full(TYPES, 1 / TYPES), math.log(TYPES)
-    for _ in range(WORDS - 1):
-        entropy += float(place @ rows)
-        place = place @ table
-    rng = np.random.default_rng(seed)
-
-    def draw(count: int) -> list[Sentence]:
-        states = [rng.integers(0, TYPES, count)]
-        edges = table.cumsum(1)
-        for _ in range(WORDS - 1):
-            points = rng.random((count, 1))
-            states.append(np.minimum((points > edges[states[-1]]).sum(1), TYPES - 1))
-        return [tuple(row) for row in (np.stack(states, axis=1) + 4).tolist()]
-
-    return draw, entropy
-
-
-def grammar_source(seed: int) -> tuple[Draw, float]:
-    rng = np.random.default_rng(seed)
-    vocabulary = Vocabulary.from_sentences([ENGLISH.words()])
-    draw = lambda count: [vocabulary.encode(" ".join(ENGLISH.sample(rng)[0]))[0] for _ in range(count)]  # noqa: E731
-    return draw, ENGLISH.entropy()
-
-
-SOURCES = {"iid": iid_source, "markov": markov_source, "grammar": grammar_source}
-
-
-def fit(draw: Draw, mode: str, steps: int, size: int, hidden: int = 48) -> TextVae:
-    """Train a small model on fresh draws, by the loss that `hvae-mnn train` takes."""
-    model = make_model(size, hidden, latent=16, mode=mode)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for _ in range(steps):
-            loss = model.train().losses(pad_batch(draw(96))).objective()
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimiser.step()
-    return model
-
-
-# guards: nothing honest falls below the entropy
-
-
-@pytest.mark.parametrize(
-    ("source", "mode", "steps", "excess"),
-    [("iid", "per-step", 110, 0.5), ("markov", "per-step", 150, 1.6), ("grammar", "per-step", 120, 6.0)],
-)
-def test_honest_bounds_stay_above_the_entropy_of_the_source(source: str, mode: str, steps: int, excess: float) -> None:
-    draw, entropy = SOURCES[source](seed=0)
-    model = fit(draw, mode, steps, size=140 if source == "grammar" else TYPES + 4)
-
-    found = evaluate_honest(model, draw(2000), importance_sentences=40)
-
-    for bound in (found.elbo, *found.importance.values()):
-        assert bound.nll >= entropy - 3 * bound.standard_error
-        assert bound.nll < entropy + excess  # near it, so that a token left out would fall below
-    assert found.prior.nll >= entropy - 3 * found.prior.standard_error
-
-
-def test_the_paper_protocol_falls_below_the_entropy_where_the_latent_remembers() -> None:
-    """What the guard is for: the same model, and a sum that no model can reach."""
-    draw, entropy = iid_source(seed=0)
-    model = fit(draw, "last", 250, TYPES + 4)
-    test = draw(600)
-
-    honest, paper = evaluate_honest(model, test, importance_sentences=60), evaluate_paper(model, test)
-
-    assert paper.nll < entropy - 3
-    for bound in (honest.elbo, *honest.importance.values()):
-        assert bound.nll >= entropy - 3 * bound.standard_error
-    assert honest.importance[500].nll <= honest.importance[50].nll <= honest.elbo.nll
-    assert honest.active_units > 0
-    assert honest.mutual_information <= honest.ceiling == math.log(600)
-    assert paper.mutual_information <= paper.ceiling == math.log(64)
-
-
 # importance weights
 
 
 def test_one_posterior_equal_to_the_prior_and_a_deaf_decoder_give_the_reconstruction_for_any_k() -> None:
-    model = make_model()
+    model = make_text_vae()
     with torch.no_grad():
         for part in (model.mu, model.logvar, model.initial):
             for value in part.parameters():
@@ -212,7 +97,7 @@ def test_weights_of_a_linear_gaussian_model_in_closed_form() -> None:
 @torch.no_grad()
 def test_importance_weighting_reaches_the_integral_over_z() -> None:
     """One latent unit, integrated on a grid by torch alone."""
-    model = make_model(latent=1, seed=3).double().eval()
+    model = make_text_vae(latent=1, seed=3).double().eval()
     model.initial.weight.mul_(8)
     posteriors = encode_sentences(model, SENTENCES)
     grid = torch.linspace(-8, 8, 801, dtype=torch.float64)
@@ -229,7 +114,7 @@ def test_importance_weighting_reaches_the_integral_over_z() -> None:
 
 @pytest.mark.parametrize("mode", ["last", "per-step"])
 def test_more_samples_never_give_more_in_any_sentence(mode: str) -> None:
-    model = make_model(mode=mode)
+    model = make_text_vae(mode=mode)
     posteriors = encode_sentences(model, SENTENCES)
 
     found = importance_bounds(model, posteriors, seed=0, samples=(1, 10, 200))
@@ -251,7 +136,7 @@ def test_groups_are_averaged_after_the_logarithm() -> None:
 @pytest.mark.parametrize("mode", ["last", "per-step"])
 @torch.no_grad()
 def test_columns_agree_with_the_model_s_own_losses(mode: str) -> None:
-    model = make_model(mode=mode)
+    model = make_text_vae(mode=mode)
     model.logvar.weight.zero_()
     model.logvar.bias.fill_(-60)  # a sample is the mean
     model.eval()
@@ -284,7 +169,7 @@ def test_a_sampled_z_moves_by_its_standard_deviation() -> None:
 @pytest.mark.parametrize("mode", ["last", "per-step"])
 def test_the_divergence_is_its_monte_carlo_estimate(mode: str) -> None:
     with torch.no_grad():
-        model = make_model(mode=mode)
+        model = make_text_vae(mode=mode)
         model.mu.bias.fill_(1.5)
     for posterior in encode_sentences(model, SENTENCES[:2]):
         eps = posterior.noise(seed=0, stream=7, samples=100_000)
@@ -293,15 +178,15 @@ def test_the_divergence_is_its_monte_carlo_estimate(mode: str) -> None:
 
 
 def test_per_step_bounds_take_every_latent_but_the_last() -> None:
-    posterior = encode_sentences(make_model(mode="per-step"), SENTENCES)[2]
+    posterior = encode_sentences(make_text_vae(mode="per-step"), SENTENCES)[2]
 
     assert posterior.driving()[0].shape == (6, 3)
     assert posterior.kl() == pytest.approx(float(posterior.kl_steps()[:-1].sum()))
-    assert encode_sentences(make_model(), SENTENCES)[2].kl() == pytest.approx(float(posterior.kl_steps()[-1]))
+    assert encode_sentences(make_text_vae(), SENTENCES)[2].kl() == pytest.approx(float(posterior.kl_steps()[-1]))
 
 
 def test_the_curve_averages_over_sentences_that_have_the_step() -> None:
-    parts = [encode_sentences(make_model(), [sentence])[0] for sentence in ((4, 5), (6, 7, 8))]
+    parts = [encode_sentences(make_text_vae(), [sentence])[0] for sentence in ((4, 5), (6, 7, 8))]
 
     curve, counts = mean_kl_steps(parts)
 
@@ -315,7 +200,7 @@ def test_the_curve_averages_over_sentences_that_have_the_step() -> None:
 
 @pytest.mark.parametrize("mode", ["last", "per-step"])
 def test_no_figure_depends_on_the_size_of_batches(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, sentences = make_model(mode=mode), random_sentences(70)
+    model, sentences = make_text_vae(mode=mode), random_sentences(70)
     before = evaluate_honest(model, sentences, importance_sentences=3), evaluate_paper(model, sentences)
     monkeypatch.setattr(posteriors_module, "STEPS", 37)
     monkeypatch.setattr(posteriors_module, "SCORES", 50)
@@ -335,7 +220,7 @@ def flat(values: object) -> list[float]:
 
 
 def test_the_seed_decides_and_the_model_is_left_as_it_was() -> None:
-    model = make_model().train()
+    model = make_text_vae().train()
     first, again, other = (evaluate_honest(model, SENTENCES, seed=seed, importance_sentences=3) for seed in (4, 4, 5))
 
     assert first == again
@@ -355,7 +240,7 @@ def test_batches_stay_under_the_bound_and_hold_every_sentence_once(monkeypatch: 
 
 
 def test_a_subset_estimates_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, sentences = make_model(), random_sentences(60)
+    model, sentences = make_text_vae(), random_sentences(60)
     with torch.no_grad():
         model.mu.weight.mul_(4)
 
@@ -401,7 +286,7 @@ def test_information_of_two_overlapping_kinds_of_sentence() -> None:
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
 def test_no_information_passes_its_ceiling(scale: float) -> None:
-    model, sentences = sharpen(make_model(), scale), random_sentences(200)
+    model, sentences = sharpen(make_text_vae(), scale), random_sentences(200)
 
     honest, paper = evaluate_honest(model, sentences, importance_sentences=2), evaluate_paper(model, sentences)
 
@@ -410,7 +295,7 @@ def test_no_information_passes_its_ceiling(scale: float) -> None:
 
 
 def test_the_ceiling_is_reached_where_no_two_sentences_share_a_latent() -> None:
-    model, sentences = sharpen(make_model()), sorted(set(random_sentences(400)))[:128]
+    model, sentences = sharpen(make_text_vae()), sorted(set(random_sentences(400)))[:128]
 
     assert evaluate_paper(model, sentences).mutual_information == pytest.approx(math.log(64), abs=1e-6)
     honest = evaluate_honest(model, sentences, importance_sentences=2)
@@ -438,7 +323,7 @@ class Plain(TextVae):
 
 
 def test_a_plain_model_has_an_exact_likelihood() -> None:
-    model = Plain(make_model(mode="per-step").config)
+    model = Plain(make_text_vae(mode="per-step").config)
 
     found = evaluate_plain(model, SENTENCES)
 
