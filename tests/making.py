@@ -107,3 +107,20 @@ def _random_model(config: ModelConfig, seed: int) -> TextVae:
             else:
                 parameter.mul_(1 if "embedding" in name else WEIGHT_SCALE)
     return model
+
+
+def make_text_vae(size: int = 12, hidden: int = 7, latent: int = 3, mode: str = "last", seed: int = 0) -> TextVae:
+    """Return an untrained network of gru layers, with dropout, that no checkpoint stands behind."""
+    torch.manual_seed(seed)
+    config = ModelConfig(
+        vocabulary_size=size,
+        embedding=16,
+        hidden=hidden,
+        latent=latent,
+        encoder=("gru", "gru"),
+        decoder="gru",
+        latent_mode=mode,
+        embedding_dropout=0.3,
+        word_dropout=0.3,
+    )
+    return TextVae(config)

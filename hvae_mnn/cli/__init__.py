@@ -9,6 +9,7 @@ import click
 from hvae_mnn import __version__
 from hvae_mnn.cli.building import compile_command, program, train
 from hvae_mnn.cli.calibrating import calibrate
+from hvae_mnn.cli.evaluating import evaluate
 from hvae_mnn.cli.machine import device, doctor
 from hvae_mnn.cli.running import explain, plot, simulate
 from hvae_mnn.command import Group
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for _command in (train, compile_command, calibrate, program, simulate, plot, explain, device, doctor):
+for _command in (train, evaluate, compile_command, calibrate, program, simulate, plot, explain, device, doctor):
     main.add_command(_command)

@@ -24,6 +24,7 @@ GENERATED_SIZES = {"train": 20_000, "valid": 1_000, "test": 1_000}
 _NUMBER = re.compile(r"[-+]?[0-9][0-9.,]*")
 
 Sentence = tuple[int, ...]
+Text = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +131,37 @@ def load_corpus(name_or_folder: str | Path, *, seed: int = 0, vocabulary: Vocabu
     Raises:
         CorpusError: The folder or a split is missing, empty or not UTF-8.
     """
-    if str(name_or_folder) == "grammar":
-        name, splits = "grammar", generate_sentences(ENGLISH, GENERATED_SIZES, seed)
-    else:
-        folder = Path(name_or_folder)
-        _check_folder(folder)
-        name = folder.resolve().name
-        splits = {split: _load_lines(_find_split(folder, split)) for split in SPLITS}
+    name, splits = _load_texts(name_or_folder, SPLITS, seed)
     words = vocabulary or Vocabulary.from_sentences(splits["train"])
     train, valid, test = (_encode_all(words, splits[split]) for split in SPLITS)
     return Corpus(name, words, train, valid, test)
+
+
+def load_text(name_or_folder: str | Path, split: str, *, seed: int = 0) -> tuple[str, tuple[Text, ...]]:
+    """Load one split as words; the others need not be there.
+
+    Args:
+        name_or_folder: `grammar`, or a folder that holds the split.
+        split: `train`, `valid` or `test`.
+        seed: Seed of the generated sentences; files do not depend on it.
+
+    Returns:
+        The corpus's name, and the words of each sentence as they are in the file.
+
+    Raises:
+        CorpusError: The folder or the split is missing, empty or not UTF-8.
+    """
+    name, splits = _load_texts(name_or_folder, (split,), seed)
+    return name, tuple(splits[split])
+
+
+def _load_texts(name_or_folder: str | Path, wanted: Sequence[str], seed: int) -> tuple[str, dict[str, list[Text]]]:
+    if str(name_or_folder) == "grammar":
+        generated = generate_sentences(ENGLISH, GENERATED_SIZES, seed)
+        return "grammar", {split: list(generated[split]) for split in wanted}
+    folder = Path(name_or_folder)
+    _check_folder(folder)
+    return folder.resolve().name, {split: _load_lines(_find_split(folder, split)) for split in wanted}
 
 
 def _encode_all(vocabulary: Vocabulary, sentences: Iterable[Sequence[str]]) -> tuple[Sentence, ...]:
@@ -170,7 +192,7 @@ def _find_split(folder: Path, split: str) -> Path:
     return found[0]
 
 
-def _load_lines(path: Path) -> list[tuple[str, ...]]:
+def _load_lines(path: Path) -> list[Text]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ that the decoder was given, in full.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from hvae_mnn.model.corpus import EOS, PAD, Sentence
 from hvae_mnn.model.vae import TextVae, pad_batch
 
 _BATCH = 64
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +124,12 @@ def decode_freely(model: TextVae, sentences: Sequence[Sentence], *, seed: int = 
     return decoded
 
 
-def choose(sentences: Sequence[Sentence], limit: int, seed: int) -> list[Sentence]:
-    """Return up to `limit` sentences drawn without repetition, in their own order."""
-    if len(sentences) <= limit:
-        return list(sentences)
-    places = np.random.default_rng(seed).choice(len(sentences), limit, replace=False)
-    return [sentences[place] for place in sorted(places)]
+def choose(items: Sequence[_Item], limit: int, seed: int) -> list[_Item]:
+    """Return up to `limit` items (sentences, places) drawn without repetition, in their own order."""
+    if len(items) <= limit:
+        return list(items)
+    places = np.random.default_rng(seed).choice(len(items), limit, replace=False)
+    return [items[place] for place in sorted(places)]
 
 
 def measure_all(model: TextVae, sentences: Sequence[Sentence], *, seed: int = 0) -> dict[str, float]:

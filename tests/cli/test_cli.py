@@ -40,7 +40,8 @@ def refused(result: Result, *parts: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "compile", "calibrate", "simulate", "program", "device", "plot", "explain", "doctor"]
+    "command",
+    ["train", "evaluate", "compile", "calibrate", "simulate", "program", "device", "plot", "explain", "doctor"],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = run(command, "--help")

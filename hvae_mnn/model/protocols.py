@@ -1,0 +1,228 @@
+"""Two ways of counting the same model, and what was published by one of them.
+
+`paper` is the evaluation of TWR-VAE (Li et al. 2020), by which the figures of Hu & Yang 2023 were
+made; `honest` counts the file as it is and gives bounds. docs/evaluation.md has the equations.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hvae_mnn.model.corpus import Text
+
+BATCH = 64
+"""Sentences of a batch in the `paper` protocol (TWR-VAE)."""
+PTB_TEST = (3761, 78669)
+"""Sentences and words of the Penn Treebank's test split in the usual language-model preparation."""
+
+_DOTS = re.compile(r"\.+")
+_APART = re.compile(r"[.?!,]|'s")
+
+
+def split_again(words: Iterable[str]) -> Text:
+    """Split a sentence as TWR-VAE does before it counts.
+
+    Lower case, runs of `.` to one, a space before each of `. ? ! ,` and before `'s`.
+    """
+    single = _DOTS.sub(".", " ".join(words).lower())
+    return tuple(_APART.sub(lambda found: f" {found.group()}", single).split())
+
+
+def perplexity(nll: float, tokens: float) -> float:
+    """Return exp(nll / tokens) for nats and tokens a sentence; infinite where that is beyond floats."""
+    try:
+        return math.exp(nll / tokens)
+    except OverflowError:
+        return math.inf
+
+
+def tokens_counted(nll: float, ppl: float) -> float:
+    """Return NLL / ln PPL: how many tokens a sentence a pair of printed figures was counted with."""
+    return nll / math.log(ppl) if ppl > 1 else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A row of a published table.
+
+    Attributes:
+        name: Model and source.
+        nll: Nats a sentence, as printed there.
+        perplexity: As printed there.
+        kl: Nats a sentence, as printed there.
+        tokens: Tokens a sentence that the row counted.
+        baseline_tokens: Tokens a sentence that the baselines of the same table counted.
+    """
+
+    name: str
+    nll: float
+    perplexity: float
+    kl: float
+    tokens: float
+    baseline_tokens: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as plain values."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+PTB_PAPER = Published("HSR-VAE, Hu & Yang 2023", 79.4, 30.2, 9.1, 23.32, 21.917)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A negative log likelihood.
+
+    Attributes:
+        nll: Mean over sentences, nats.
+        standard_error: Standard error of that mean, nats.
+        tokens: Tokens a sentence by which its perplexity is counted.
+    """
+
+    nll: float
+    standard_error: float
+    tokens: float
+
+    @property
+    def perplexity(self) -> float:
+        """exp(NLL / tokens)."""
+        return perplexity(self.nll, self.tokens)
+
+    def to_json(self) -> dict[str, float]:
+        """Return NLL, standard error, perplexity and the tokens it was counted by."""
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return own | {"perplexity": self.perplexity}
+
+
+@dataclass(frozen=True, slots=True)
+class PaperColumn:
+    """The figures of the `paper` protocol. Their sum is no bound on -log p(x).
+
+    Attributes:
+        tokens: Words, `<eos>` and `<sos>` a sentence after splitting again.
+        unknown: Share of words that the vocabulary lacks after splitting again.
+        reconstruction: -log p(x | z) at z = mu.
+        kl: (1/T) sum_t KL_t, although the decoder is given other latents.
+        mutual_information: Within batches of 64 sentences of like length.
+        ceiling: What it cannot pass: ln 64, or less for fewer sentences.
+    """
+
+    tokens: float
+    unknown: float
+    reconstruction: float
+    kl: float
+    mutual_information: float
+    ceiling: float
+
+    @property
+    def nll(self) -> float:
+        """Reconstruction + mean KL."""
+        return self.reconstruction + self.kl
+
+    @property
+    def perplexity(self) -> float:
+        """exp(NLL / tokens)."""
+        return perplexity(self.nll, self.tokens)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the column as plain values."""
+        own: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        counted = tokens_counted(self.nll, self.perplexity)
+        return own | {"nll": self.nll, "perplexity": self.perplexity, "nll_over_ln_perplexity": counted}
+
+
+@dataclass(frozen=True, slots=True)
+class HonestColumn:
+    """The figures of the `honest` protocol.
+
+    Attributes:
+        tokens: Words and `<eos>` a sentence, the file as it is.
+        unknown: Share of words that the vocabulary lacks.
+        reconstruction: -log p(x | z) at a sampled z.
+        kl: KL of the latents that the decoder is given, in full.
+        elbo: Reconstruction + KL, a bound on -log p(x).
+        importance: The importance-weighted bound for each number of samples.
+        importance_sentences: Sentences it was computed on.
+        prior: -log p(x | z) with z from the prior, a bound too.
+        mutual_information: Of the sentence and the last latent that drives the decoder, under the
+            aggregate posterior of all sentences.
+        ceiling: What it cannot pass: ln N.
+        active_units: Units of that latent whose mean varies by more than 0.01.
+        latent: All units.
+        kl_steps: Mean KL of each step's posterior over the sentences that have the step.
+        kl_counts: How many sentences have it.
+        kl_end: Mean KL of the posterior at `<eos>`.
+    """
+
+    tokens: float
+    unknown: float
+    reconstruction: float
+    kl: float
+    elbo: Estimate
+    importance: dict[int, Estimate]
+    importance_sentences: int
+    prior: Estimate
+    mutual_information: float
+    ceiling: float
+    active_units: int
+    latent: int
+    kl_steps: tuple[float, ...]
+    kl_counts: tuple[int, ...]
+    kl_end: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the column as plain values."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        found |= {"elbo": self.elbo.to_json(), "prior": self.prior.to_json()}
+        found["importance"] = {str(k): estimate.to_json() for k, estimate in self.importance.items()}
+        found["nll_over_ln_perplexity"] = tokens_counted(self.elbo.nll, self.elbo.perplexity)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A model on a test split.
+
+    Attributes:
+        model: Name or file of the model.
+        corpus: Name of the corpus.
+        sentences: Sentences of its test split.
+        latent_mode: Which latents drive the decoder.
+        seed: Seed of all noise and of the sentences drawn for importance weighting.
+        paper: The `paper` column; not for a plain language model.
+        honest: The `honest` column; not for a plain language model.
+        plain: Exact NLL of a plain language model on the same tokens, or of the model itself if it is one.
+        published: The published row for this test split, if there is one.
+    """
+
+    model: str
+    corpus: str
+    sentences: int
+    latent_mode: str
+    seed: int
+    paper: PaperColumn | None
+    honest: HonestColumn | None
+    plain: Estimate | None
+    published: Published | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain values, `None` where there is nothing."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name in ("paper", "honest", "plain", "published"):
+            found[name] = found[name].to_json() if found[name] is not None else None
+        return found
+
+
+def published_row(sentences: Sequence[Text]) -> Published | None:
+    """Return what was published for a test split: the Penn Treebank's, known by its counts, or nothing."""
+    counts = len(sentences), sum(len(sentence) for sentence in sentences)
+    return PTB_PAPER if counts == PTB_TEST else None
+
+
+def unknown_share(encoded: Iterable[tuple[Sequence[int], Sequence[str]]]) -> float:
+    """Return the share of words that the vocabulary lacks, from what `Vocabulary.encode` gave."""
+    pairs = list(encoded)
+    words = sum(len(ids) for ids, _ in pairs)
+    return sum(len(unknown) for _, unknown in pairs) / words

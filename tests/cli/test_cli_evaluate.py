@@ -1,0 +1,147 @@
+"""`evaluate` as users meet it."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.test_cli import refused
+from click.testing import CliRunner, Result
+from making import make_checkpoint
+
+from hvae_mnn.cli.evaluating import evaluate
+from hvae_mnn.model import vae
+from hvae_mnn.model.checkpoint import Checkpoint, save_checkpoint
+from hvae_mnn.model.corpus import Vocabulary
+from hvae_mnn.model.measures import evaluate_likelihood
+from hvae_mnn.model.vae import TextVae
+
+LINES = "a b c\nd e a b\nc\ne d c b a\na, b x\n" * 4  # `a,` and x are unknown, and `,` by itself
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(make_checkpoint(), "model.pt")
+    write("corpus", LINES)
+
+
+def write(folder: str, lines: str) -> None:
+    Path(folder).mkdir()
+    Path(folder, "test.txt").write_text(lines)  # training and validation splits are not needed
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(evaluate, list(arguments))
+
+
+def plain_checkpoint(monkeypatch: pytest.MonkeyPatch, words: str = "a b c d e") -> Checkpoint:
+    """Return a random plain language model over some words."""
+    monkeypatch.setattr(vae, "LATENT_MODES", tuple({*vae.LATENT_MODES, "none"}))
+    vocabulary = Vocabulary.from_sentences([words.split()])
+    config = replace(make_checkpoint().config, latent_mode="none", vocabulary_size=len(vocabulary))
+    weights = {name: value.numpy().astype(np.float32) for name, value in TextVae(config).state_dict().items()}
+    return Checkpoint(config, vocabulary, weights)
+
+
+def test_two_columns_and_how_to_read_them() -> None:
+    done = run("model.pt", "--corpus", "corpus")
+    assert done.exit_code == 0, done.output
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0] == "model.pt (latent mode last) on 20 test sentences of corpus"
+    assert lines[1].split() == ["nats", "a", "sentence", "paper", "honest"]
+    assert lines[2].split()[-2:] == ["5.400", "4.200"]
+    assert lines[3].split()[-2:] == ["11.8%", "12.5%"]
+    assert "It is not a bound on -log p(x): no claim follows from this column." in done.stdout
+    assert "paper within 64. Near its ceiling" in done.stdout
+    assert "with --latent-mode none" in done.stdout
+    assert "published for this split" not in done.stdout
+    assert max(len(line) for line in lines) <= 120
+
+
+def test_json_and_the_same_twice() -> None:
+    first, again = (run("model.pt", "--corpus", "corpus", "--seed", "3", "--json") for _ in range(2))
+    assert first.exit_code == 0, first.output
+    assert first.stdout == again.stdout
+    found = json.loads(first.stdout)
+    assert (found["model"], found["corpus"], found["sentences"], found["seed"]) == ("model.pt", "corpus", 20, 3)
+    assert set(found["honest"]["importance"]) == {"50", "500"}
+    assert found["honest"]["importance_sentences"] == 20
+    assert found["honest"]["ceiling"] == pytest.approx(math.log(20))
+    assert len(found["honest"]["kl_steps"]) == len(found["honest"]["kl_counts"]) == 7
+    assert found["honest"]["nll_over_ln_perplexity"] == pytest.approx(4.2)
+    assert found["paper"]["nll_over_ln_perplexity"] == pytest.approx(5.4)
+    assert (found["plain"], found["published"]) == (None, None)
+
+
+def test_per_step_models_are_measured_too() -> None:
+    save_checkpoint(make_checkpoint(latent_mode="per-step"), "steps.pt")
+    done = run("steps.pt", "--corpus", "corpus")
+    assert done.exit_code == 0, done.output
+    assert "latent mode per-step" in done.stdout
+
+
+def test_a_plain_language_model_beside_it_and_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = plain_checkpoint(monkeypatch)
+    save_checkpoint(plain, "lm.pt")
+    vocabulary = plain.vocabulary
+    sentences = [vocabulary.encode(line)[0] for line in LINES.splitlines()]
+    expected = evaluate_likelihood(plain.build_model(), sentences)
+
+    beside = json.loads(run("model.pt", "--corpus", "corpus", "--language-model", "lm.pt", "--json").stdout)
+    alone = run("lm.pt", "--corpus", "corpus")
+
+    assert beside["plain"]["nll"] == pytest.approx(expected.elbo_nll)
+    assert beside["plain"]["perplexity"] == pytest.approx(expected.perplexity)
+    assert alone.exit_code == 0, alone.output
+    assert "NLL of a plain language model, exact" in alone.stdout
+    assert f"{expected.elbo_nll:.2f}" in alone.stdout
+    assert "paper" not in alone.stdout
+    assert "4.200" in alone.stdout
+    table = run("model.pt", "--corpus", "corpus", "--language-model", "lm.pt").stdout
+    assert f"{expected.elbo_nll:.2f}" in table
+    assert "none given" not in table
+    refused(run("lm.pt", "--corpus", "corpus", "--language-model", "lm.pt"), "is a plain language model itself")
+
+
+def test_the_penn_treebank_gets_its_published_row() -> None:
+    Path("ptb").mkdir()
+    twenty = "a b c d e " * 4  # 3,761 sentences of 78,669 words
+    Path("ptb/ptb.test.txt").write_text(f"{twenty}\n" * 312 + f"{twenty}a\n" * 3449)
+    done = run("model.pt", "--corpus", "ptb", "--importance-sentences", "2")
+    assert done.exit_code == 0, done.output
+    assert "Hu & Yang 2023: NLL 79.4, perplexity 30.2, KL 9.1,\n23.32 tokens a sentence" in done.stdout
+    assert "counted 21.917" in done.stdout
+
+
+def test_bad_input_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused(run("nothing.pt", "--corpus", "corpus"), "nothing.pt: no such file")
+    refused(run("model.pt", "--corpus", "nowhere"), "'nowhere' is not a folder")
+    Path("empty").mkdir()
+    refused(run("model.pt", "--corpus", "empty"), "'empty' has no test split")
+    write("one", "a b c\n")
+    refused(run("model.pt", "--corpus", "one"), "'one' has 1 sentence", "at least 2")
+    write("foreign", "nothing of this\nis known\n")
+    refused(run("model.pt", "--corpus", "foreign"), "none of the words in corpus 'foreign'", "among the 9")
+    refused(
+        run("model.pt", "--corpus", "corpus", "--language-model", "model.pt"),
+        "the language model has latent mode 'last'; expected 'none'",
+    )
+    save_checkpoint(plain_checkpoint(monkeypatch, "a b"), "other.pt")
+    refused(
+        run("model.pt", "--corpus", "corpus", "--language-model", "other.pt"),
+        "knows 6 words and the model 9, not the same ones",
+    )
+    assert run("model.pt").exit_code == 2
+    assert run("model.pt", "--corpus", "corpus", "--importance-sentences", "1").exit_code == 2
+    assert run("model.pt", "--corpus", "corpus", "--seed", "-1").exit_code == 2
+
+
+def test_a_model_without_finite_figures_is_refused() -> None:
+    checkpoint = make_checkpoint()
+    broken = dict(checkpoint.weights) | {"output.bias": np.linspace(-3e38, 3e38, 9, dtype=np.float32)}
+    save_checkpoint(replace(checkpoint, weights=broken), "broken.pt")
+    refused(run("broken.pt", "--corpus", "corpus"), "expected a finite number")
