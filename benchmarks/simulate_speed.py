@@ -73,7 +73,7 @@ def parse_options() -> argparse.Namespace:
 
 def time_engine(build: Build, text: str, workers: int | None) -> tuple[float, Simulation]:
     """Simulate the sentence, loading of decks included."""
-    ids, _ = read_sentence(build, text)
+    ids = read_sentence(build, text).ids
     began = time.perf_counter()
     with SpiceEngine(build, workers) as engine:
         loaded = time.perf_counter()

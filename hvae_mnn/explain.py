@@ -197,7 +197,7 @@ class _Bench:
         self.present = frozenset(f for f in FACTORS if hardware_with(self.full, frozenset({f})) != bare)
         if self.full.dac.bits is not None or self.full.adc.bits is not None:
             self.present |= {CLIPPING}
-        self._ids, _ = read_sentence(build, run.sentence)
+        self._ids = read_sentence(build, run.sentence).ids
         with SoftwareEngine(build) as software:
             self._exact = {
                 layer.name: [software.step({layer.name: x})[layer.name].analog for x in layer.inputs]
@@ -296,9 +296,9 @@ class _Probe(ClosingEngine):
         found = {}
         for name, reading in readings.items():
             fractions = adc.decode(reading.codes)
-            self.clipped += reading.clipped
+            self.clipped += int(reading.clipped.sum())
             if self._restores and (carried[name] != codes[name]).any():
                 whole, cut = (self._software.step({name: x[name]})[name].analog for x in (codes, carried))
                 fractions = fractions + (whole - cut)
-            found[name] = Reading(fractions, reading.analog)
+            found[name] = Reading(fractions, reading.analog, reading.clipped)
         return found

@@ -7,6 +7,7 @@ run/
 """
 
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -91,8 +92,8 @@ class LayerTrace:
         self.codes.append(reading.codes)
         self.analog.append(reading.analog)
         self.error.append(engine.adc.decode(reading.codes) - exact)
-        self.clipped_inputs += engine.dac.count_clipped(fractions)
-        self.clipped_outputs += reading.clipped
+        self.clipped_inputs += int(engine.dac.count_clipped(fractions).sum())
+        self.clipped_outputs += int(reading.clipped.sum())
 
     @property
     def rms_error(self) -> float:
@@ -110,14 +111,44 @@ class LayerTrace:
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as plain values."""
-        return {
-            "name": self.name,
-            "steps": len(self.error),
-            "rms_error": self.rms_error,
-            "max_error": self.max_error,
-            "clipped_inputs": self.clipped_inputs,
-            "clipped_outputs": self.clipped_outputs,
-        }
+        return _summary(self, len(self.error))
+
+
+@dataclass(slots=True)
+class LayerErrors:
+    """The errors of a layer in one sentence of many, without the readings themselves.
+
+    Attributes:
+        name: Layer.
+        steps: Steps read.
+        values: Column values read.
+        squares: Sum of the squares of their errors, full scale.
+        max_error: Largest error, full scale.
+        clipped_inputs: Inputs beyond the DAC's range.
+        clipped_outputs: Column values beyond the ADC's range.
+    """
+
+    name: str
+    steps: int = 0
+    values: int = 0
+    squares: float = 0.0
+    max_error: float = 0.0
+    clipped_inputs: int = 0
+    clipped_outputs: int = 0
+
+    @property
+    def rms_error(self) -> float:
+        """Root mean square of all errors, full scale."""
+        return math.sqrt(self.squares / self.values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as plain values."""
+        return _summary(self, self.steps)
+
+
+def _summary(layer: LayerTrace | LayerErrors, steps: int) -> dict[str, Any]:
+    names = ("rms_error", "max_error", "clipped_inputs", "clipped_outputs")
+    return {"name": layer.name, "steps": steps} | {name: getattr(layer, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,28 +8,27 @@ same code.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.build import Build
-from hvae_mnn.engines.base import Engine
+from hvae_mnn.engines.base import Engine, Progress, Reading
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.engines.spice import SpiceEngine
 from hvae_mnn.errors import EngineError, SentenceError
+from hvae_mnn.journal import Journal
 from hvae_mnn.model.cells import CellState, first_state, next_state, zero_state
 from hvae_mnn.model.corpus import EOS, PAD, SOS
 from hvae_mnn.model.vae import check_sentence
 from hvae_mnn.recording import Recording
-from hvae_mnn.run import LayerTrace, Run, Side
+from hvae_mnn.run import LayerErrors, LayerTrace, Run, Side
 
 Array = NDArray[np.float64]
 Ids = tuple[int, ...]
-Progress = Callable[[str, int, int | None], None]
-
 BACKENDS = ("spice", "nodal", "software")
 
 
@@ -39,6 +38,7 @@ def open_engine(
     workers: int | None = None,
     transient: Collection[str] = (),
     recording: Recording = Recording(),  # noqa: B008 (immutable)
+    progress: Progress | None = None,
 ) -> Engine:
     """Load a Build into an engine.
 
@@ -48,15 +48,27 @@ def open_engine(
     if transient and backend != "spice":
         raise EngineError(f"--waveforms with --backend {backend}: only spice has waveforms; use --backend spice")
     if backend == "spice":
-        return SpiceEngine(build, workers, transient, recording)
+        return SpiceEngine(build, workers, transient, recording, progress)
     return NodalEngine(build) if backend == "nodal" else SoftwareEngine(build)
 
 
-def read_sentence(build: Build, text: str) -> tuple[Ids, tuple[str, ...]]:
-    """Turn text into word numbers.
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A sentence as the model reads it.
 
-    Returns:
-        Word numbers, and the words that are not in the vocabulary.
+    Attributes:
+        text: As it was given.
+        ids: Word numbers.
+        unknown: Words that are not in the vocabulary.
+    """
+
+    text: str
+    ids: Ids
+    unknown: tuple[str, ...]
+
+
+def read_sentence(build: Build, text: str) -> Words:
+    """Turn text into word numbers.
 
     Raises:
         SentenceError: No words, too many, or only unknown ones.
@@ -68,7 +80,7 @@ def read_sentence(build: Build, text: str) -> tuple[Ids, tuple[str, ...]]:
             f"none of the sentence's words is in the model's vocabulary of {len(build.checkpoint.vocabulary)} "
             f"words ({', '.join(unknown[:5])}); use words of the text the model was trained on"
         )
-    return ids, unknown
+    return Words(text, ids, unknown)
 
 
 def simulate_sentence(
@@ -80,6 +92,7 @@ def simulate_sentence(
     workers: int | None = None,
     transient: Collection[str] = (),
     recording: Recording = Recording(),  # noqa: B008 (immutable)
+    journal: Journal | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Run one sentence on an engine and on the software model, with the same noise.
@@ -92,37 +105,55 @@ def simulate_sentence(
         workers: Processes of the spice backend; as many as cores if not given.
         transient: Tiles read in time, whose waveforms are kept, by name or pattern; `all` for every tile.
         recording: What is kept of their waveforms, and where.
-        progress: Called with stage, steps done and steps in all (None if unknown).
+        journal: What an interrupted spice simulation of the same has read already; what is read now is added.
+        progress: Called with stage, steps done and steps in all.
 
     Raises:
         SentenceError: The sentence cannot be read by the model.
         EngineError: The engine is missing, failed or died.
-        ArtifactError: A pattern fits nothing, or waveforms cannot be written.
+        ArtifactError: A pattern fits nothing, or waveforms or the journal cannot be written.
     """
-    ids, unknown = read_sentence(build, text)
-    noise = draw_noise(build, ids, seed)
-    with open_engine(build, backend, workers, transient, recording) as engine:
+    words = read_sentence(build, text)
+    noise = draw_noise(build, words.ids, seed)
+    with open_engine(build, backend, workers, transient, recording, progress) as engine:
+        if journal is not None and isinstance(engine, SpiceEngine):
+            engine.keep_cycles(journal.reads())
         began = time.perf_counter()
-        simulation = Simulation(build, engine, progress)
-        outcome = simulation.run([ids], [noise])[0]
+        simulation = Simulation(build, engine, progress, journal if backend == "spice" else None)
+        (outcome,) = simulation.run([words.ids], [noise])
         seconds = time.perf_counter() - began
         waveforms = engine.waveforms() if isinstance(engine, SpiceEngine) else {}
+    (software,) = reference_sides(build, [words.ids], [noise])
+    run = make_run(build, words, outcome, software, engine, seed, seconds, hash_build(build))
+    return replace(run, layers=tuple(simulation.traces.values()), waveforms=waveforms)
+
+
+def make_run(
+    build: Build,
+    words: Words,
+    outcome: "Outcome",
+    software: Side,
+    engine: Engine,
+    seed: int,
+    seconds: float,
+    build_hash: str,
+) -> Run:
+    """Return a Run without readings and waveforms: what went in, what came out, and from what."""
     vocabulary = build.checkpoint.vocabulary
     return Run(
-        sentence=text,
-        tokens=vocabulary.tokens(ids),
-        unknown=unknown,
+        sentence=words.text,
+        tokens=vocabulary.tokens(words.ids),
+        unknown=words.unknown,
         hardware=Side.from_tokens(vocabulary, outcome.tokens, outcome.mu, outcome.logvar, outcome.z),
-        software=reference_side(build, ids, noise),
-        layers=tuple(simulation.traces.values()),
+        software=software,
+        layers=(),
         engine=engine.info,
         hardware_preset=build.manifest.hardware_name,
         model_hash=build.manifest.model_hash,
         seed=seed,
         seconds=seconds,
-        waveforms=waveforms,
         build=None if build.folder is None else str(build.folder.resolve()),
-        build_hash=hash_build(build),
+        build_hash=build_hash,
     )
 
 
@@ -167,32 +198,53 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Request:
-    """One layer's work in one cycle: group values, state before, and the step's number."""
+    """One layer's work in one cycle: group values, state before, the step's number and which sentences."""
 
     values: Mapping[str, Array]
     state: CellState
     step: int
+    sentences: NDArray[np.intp]
 
 
 class Simulation:
     """Sentences on an engine, step by step.
 
     Attributes:
-        traces: What each layer read, step by step (all sentences of a batch together).
+        traces: What each layer read, step by step (all sentences of a batch together); nothing where `whole` is off.
+        errors: For each sentence of the batch, the errors of each layer.
     """
 
-    def __init__(self, build: Build, engine: Engine, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        build: Build,
+        engine: Engine,
+        progress: Progress | None = None,
+        journal: Journal | None = None,
+        whole: bool = True,
+    ) -> None:
+        """Take an engine that holds a Build.
+
+        Args:
+            build: A compiled model.
+            engine: Reads its layers.
+            progress: Called with stage, steps done and steps in all.
+            journal: Steps that were read before an interruption, which are not read again; new ones are added.
+            whole: Whether to keep every reading, some megabytes a step and sentence at the size of real networks.
+        """
         self.build, self.engine, self.progress = build, engine, progress
         self.traces = {layer.name: LayerTrace(layer.name) for layer in build.manifest.layers}
+        self.errors: list[dict[str, LayerErrors]] = []
+        self._journal, self._whole = journal, whole
         self._reference = SoftwareEngine(build)
         self._parts = build.checkpoint.software_parts()
         self._periphery = build.manifest.hardware.periphery
 
     def run(self, sentences: Sequence[Ids], noises: Sequence[Array]) -> list[Outcome]:
         """Encode and decode sentences, all at once."""
+        self.errors = [{layer.name: LayerErrors(layer.name) for layer in self.build.manifest.layers} for _ in sentences]
         hidden = self._encode([(SOS, *ids, EOS) for ids in sentences])
         latents = [self._sample(h, noise) for h, noise in zip(hidden, noises, strict=True)]
-        said = self._decode([z for _, _, z in latents])
+        said = self._decode([z for _, _, z in latents], 1 + max(len(ids) for ids in sentences))
         return [Outcome(tokens, *latent) for tokens, latent in zip(said, latents, strict=True)]
 
     def _encode(self, sentences: list[Ids]) -> list[Array]:
@@ -208,10 +260,10 @@ class Simulation:
                 words = [sentences[i][tick] for i in reading]
                 state = lower.select(reading)
                 x = self._parts.encoder_embedding[words]
-                requests[first.name] = _Request({"x": x, "h": state.h}, state, tick)
+                requests[first.name] = _Request({"x": x, "h": state.h}, state, tick, reading)
             if tick > 0:
                 state = upper.select(following)
-                requests[second.name] = _Request({"x": lower.h[following], "h": state.h}, state, tick - 1)
+                requests[second.name] = _Request({"x": lower.h[following], "h": state.h}, state, tick - 1, following)
             after = self._advance(requests)
             if len(reading):
                 lower = lower.replaced(reading, after[first.name])
@@ -229,8 +281,8 @@ class Simulation:
         logvar = source @ parts.logvar_weight.T + parts.logvar_bias
         return mu, logvar, mu + np.exp(logvar / 2) * noise
 
-    def _decode(self, latents: list[Array]) -> list[Ids]:
-        """Say words greedily from each latent until `<eos>` or the model's limit."""
+    def _decode(self, latents: list[Array], expected: int) -> list[Ids]:
+        """Say words greedily from each latent until `<eos>` or the model's limit; `expected` steps are likely."""
         layer, limit = self.build.layer("decoder"), self.build.checkpoint.config.max_length
         drives = [np.atleast_2d(z) for z in latents]
         first = np.array([z[0] for z in drives]) @ self._parts.initial_weight.T
@@ -243,7 +295,7 @@ class Simulation:
             z = np.array([drives[i][min(step, len(drives[i]) - 1)] for i in speaking])
             before = state.select(speaking)
             x = self._parts.decoder_embedding[words[speaking]]
-            request = _Request({"x": x, "h": before.h, "z": z}, before, step)
+            request = _Request({"x": x, "h": before.h, "z": z}, before, step, speaking)
             after = self._advance({layer.name: request})[layer.name]
             state = state.replaced(speaking, after)
             words[speaking] = self._choose_words(after.h)
@@ -251,7 +303,8 @@ class Simulation:
                 if words[i] != EOS:
                     said[i].append(int(words[i]))
             speaking = speaking[words[speaking] != EOS]
-            self._report("decoder", step + 1, None)
+            likely = min(limit, max(expected, step + 2)) if len(speaking) else step + 1
+            self._report("decoder", step + 1, likely)
             if not len(speaking):
                 break
         return [tuple(words_of) for words_of in said]
@@ -266,7 +319,7 @@ class Simulation:
         layers = {name: self.build.layer(name) for name in requests}
         fractions = {name: layers[name].fractions(request.values) for name, request in requests.items()}
         try:
-            readings = self.engine.step({name: self.engine.dac.encode(value) for name, value in fractions.items()})
+            readings = self._read({name: self.engine.dac.encode(value) for name, value in fractions.items()})
         except EngineError as error:
             steps = ", ".join(f"{name} step {request.step}" for name, request in requests.items())
             raise EngineError(f"at {steps}: {error}") from error
@@ -274,18 +327,45 @@ class Simulation:
         states = {}
         for name, request in requests.items():
             reading = readings[name]
-            self.traces[name].record(self.engine, fractions[name], reading, exact[name].analog)
+            self._record(name, request.sentences, fractions[name], reading, exact[name].analog)
             sums = layers[name].gate_sums(self.engine.adc.decode(reading.codes))
             peephole = self._parts.peepholes.get(name)
             states[name] = next_state(layers[name].cell, sums, request.state, self._periphery, peephole)
         return states
+
+    def _read(self, codes: Mapping[str, Array]) -> dict[str, Reading]:
+        """Read layers, or take what was read before an interruption."""
+        held = self._journal.replay() if self._journal is not None else None
+        if held is not None:
+            readings, states = held
+            self.engine.skip(codes)
+            self.engine.restore(states)
+            return readings
+        readings = self.engine.step(codes)
+        if self._journal is not None:
+            self._journal.add(readings, self.engine.states())
+        return readings
+
+    def _record(self, name: str, sentences: NDArray[np.intp], fractions: Array, reading: Reading, exact: Array) -> None:
+        """Add a layer's step to the trace and to each sentence's errors."""
+        if self._whole:
+            self.traces[name].record(self.engine, fractions, reading, exact)
+        error = np.abs(self.engine.adc.decode(reading.codes) - exact)
+        squares, largest = np.einsum("bo,bo->b", error, error).tolist(), error.max(axis=1).tolist()
+        inputs, outputs = self.engine.dac.count_clipped(fractions).tolist(), reading.clipped.tolist()
+        for place, i in enumerate(sentences):
+            errors = self.errors[i][name]
+            errors.steps, errors.values = errors.steps + 1, errors.values + error.shape[1]
+            errors.squares, errors.max_error = errors.squares + squares[place], max(errors.max_error, largest[place])
+            errors.clipped_inputs += inputs[place]
+            errors.clipped_outputs += outputs[place]
 
     def _report(self, stage: str, done: int, total: int | None) -> None:
         if self.progress is not None:
             self.progress(stage, done, total)
 
 
-def reference_side(build: Build, ids: Ids, noise: Array) -> Side:
+def reference_sides(build: Build, sentences: Sequence[Ids], noises: Sequence[Array]) -> list[Side]:
     """Return what the PyTorch model itself says, in float64, with the same noise."""
-    found = build.checkpoint.build_model().double().reconstruct(ids, noise)
-    return Side.from_tokens(build.checkpoint.vocabulary, found.tokens, found.mu, found.logvar, found.z)
+    found = build.checkpoint.build_model().double().reconstruct_all(sentences, noises)
+    return [Side.from_tokens(build.checkpoint.vocabulary, each.tokens, each.mu, each.logvar, each.z) for each in found]

@@ -1,5 +1,6 @@
 """What the command line shows: results on stdout, progress on stderr and only on a terminal."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from hvae_mnn.calibrate import CalibrationReport
     from hvae_mnn.device import DeviceCurves
+    from hvae_mnn.engines.base import Progress as SimulationProgress
     from hvae_mnn.explain import Explanation, Measured
     from hvae_mnn.hardware import HardwareConfig
     from hvae_mnn.ir_drop import IrDrop
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from hvae_mnn.model.training import Progress as TrainingProgress
     from hvae_mnn.programmed import Programmed
     from hvae_mnn.run import Run
-    from hvae_mnn.simulate import Progress as SimulationProgress
 
 
 def print_run(run: "Run") -> None:
@@ -36,15 +37,46 @@ def print_run(run: "Run") -> None:
         words = [_word(side.tokens, place) for side in (run.hardware, run.software)]
         click.echo(f"           they part at word {place + 1}: {words[0]} instead of {words[1]}")
     click.echo(f"agreement  {run.agreement:.0%} of words")
-    click.echo("layer      steps  rms error  max error  clipped in  clipped out   (errors in % of full scale)")
+    click.echo(_LAYER_HEADING)
     for layer in run.layers:
-        summary = layer.to_json()
-        click.echo(
-            f"{summary['name']:<10} {summary['steps']:>5}  {100 * summary['rms_error']:>8.3f}%  "
-            f"{100 * summary['max_error']:>8.3f}%  {summary['clipped_inputs']:>10}  {summary['clipped_outputs']:>11}"
-        )
+        _print_layer(layer.to_json())
     version = f" (ngspice {run.engine.version})" if run.engine.version else ""
     click.echo(f"{run.engine.name}{version}, hardware {run.hardware_preset}, seed {run.seed}, {run.seconds:.2f} s")
+
+
+_LAYER_HEADING = "layer      steps  rms error  max error  clipped in  clipped out   (errors in % of full scale)"
+
+
+def _print_layer(summary: dict[str, Any]) -> None:
+    click.echo(
+        f"{summary['name']:<10} {summary['steps']:>5}  {100 * summary['rms_error']:>8.3f}%  "
+        f"{100 * summary['max_error']:>8.3f}%  {summary['clipped_inputs']:>10}  {summary['clipped_outputs']:>11}"
+    )
+
+
+def print_lines(lines: "Sequence[dict[str, Any]]") -> None:
+    """Print how many of many sentences came out as in software, and the error of each layer."""
+    agreements = [line["agreement"] for line in lines]
+    mean, whole = sum(agreements) / len(lines), sum(value == 1 for value in agreements)
+    spread = sum((value - mean) ** 2 for value in agreements) / max(len(lines) - 1, 1)
+    first = lines[0]
+    click.echo(f"sentences  {len(lines)}, seeds {first['seed']} to {lines[-1]['seed']}")
+    click.echo(
+        f"agreement  {mean:.1%} +- {math.sqrt(spread / len(lines)):.1%} of words; {whole} sentences the same words"
+    )
+    click.echo(_LAYER_HEADING)
+    for i, layer in enumerate(first["layers"]):
+        each = [line["layers"][i] for line in lines]
+        steps = sum(found["steps"] for found in each)
+        squares = sum(found["steps"] * found["rms_error"] ** 2 for found in each)
+        clipped = {name: sum(found[name] for found in each) for name in ("clipped_inputs", "clipped_outputs")}
+        largest = max(found["max_error"] for found in each)
+        _print_layer(
+            {**layer, **clipped, "steps": steps, "rms_error": math.sqrt(squares / steps), "max_error": largest}
+        )
+    engine, seconds = first["engine"], sum(line["seconds"] for line in lines)
+    version = f" (ngspice {engine['version']})" if engine["version"] else ""
+    click.echo(f"{engine['name']}{version}, hardware {first['hardware_preset']}, {seconds:.1f} s")
 
 
 def print_device(curves: "DeviceCurves") -> None:
@@ -251,11 +283,19 @@ def print_table(rows: dict[str, str]) -> None:
 
 @contextmanager
 def simulation_progress() -> Iterator["SimulationProgress"]:
-    """Show steps on a terminal, nothing elsewhere."""
+    """Show steps and the time left on a terminal, nothing elsewhere."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    text, left = TextColumn("{task.description}"), TextColumn("left")
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), left)
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, Any] = {}
@@ -263,6 +303,8 @@ def simulation_progress() -> Iterator["SimulationProgress"]:
         def report(stage: str, done: int, total: int | None) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
+            elif done < bars.tasks[tasks[stage]].completed:  # the next sentence's
+                bars.reset(tasks[stage])
             bars.update(tasks[stage], completed=done, total=total)
 
         yield report

@@ -3,25 +3,44 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hvae_mnn.cli.options import FOLDER, json_option, name_hardware, set_option, workers_option
 from hvae_mnn.cli.waveforms import WaveformChoice, warn_of_left_out, waveform_options
 from hvae_mnn.command import Command
-from hvae_mnn.terminal import print_explanation, print_run, simulation_progress
+from hvae_mnn.terminal import print_explanation, print_lines, print_run, simulation_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hvae_mnn.build import Build
     from hvae_mnn.hardware import HardwareConfig
+    from hvae_mnn.journal import Journal
 
 
 @click.command(
     cls=Command,
-    epilog='hvae-mnn simulate --sentence "the company said it will sell its shares" --waveforms encoder1.f.r0c0',
+    epilog='hvae-mnn simulate --sentence "the company said it will sell its shares" --waveforms encoder1.f.r0c0\n'
+    "hvae-mnn simulate --sentences test.txt --limit 100 --backend nodal --out results.jsonl",
+    interrupted="the same command goes on from the last time step that was finished",
 )
-@click.option("--sentence", required=True, help="Words separated by spaces.")
+@click.option("--sentence", help="Words separated by spaces.")
+@click.option(
+    "--sentences",
+    "file",
+    type=FOLDER,
+    metavar="FILE",
+    help="Many sentences, one a line; results are JSON lines in --out.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take the first N sentences of the file.")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Sentences of the file to read at once.  [default: 1 with spice, else 64]",
+)
 @click.option(
     "--build",
     "build_dir",
@@ -32,47 +51,136 @@ if TYPE_CHECKING:
 @click.option("--hardware", metavar="PRESET|FILE", help="Hardware to use without --build.  [default: default]")
 @set_option
 @click.option("--backend", type=click.Choice(["spice", "nodal", "software"]), default="spice", show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the latent's noise.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the latent's noise; the next sentences of a file have the next seeds.",
+)
 @waveform_options
 @workers_option
-@click.option("--out", type=FOLDER, default=Path("run"), show_default=True, help="Run folder to write.")
+@click.option("--out", type=FOLDER, help="Run folder to write, or file of JSON lines.  [default: run, run.jsonl]")
 @json_option
 def simulate(
-    sentence: str,
+    sentence: str | None,
+    file: Path | None,
+    limit: int | None,
+    batch: int | None,
     build_dir: Path | None,
     model: str | None,
     hardware: str | None,
     overrides: tuple[str, ...],
-    backend: str,
-    seed: int,
     waveforms: WaveformChoice,
-    workers: int | None,
-    out: Path,
-    as_json: bool,
+    **options: Any,
 ) -> None:
-    """Run a sentence through the circuit.
+    """Run a sentence through the circuit, or many.
 
     Prints what the hardware says beside what the PyTorch model says with the same noise, where
     they part, and the read error of each layer.
+
+    The same command goes on with a simulation that was interrupted.
     """
     if build_dir is not None and (model or hardware or overrides):
         raise click.UsageError("--build already says model and hardware; leave --model, --hardware and --set out")
-    from hvae_mnn.folders import check_replaceable
-    from hvae_mnn.run import may_replace_run, save_run
-    from hvae_mnn.simulate import simulate_sentence
+    if (sentence is None) == (file is None):
+        raise click.UsageError("give one of --sentence and --sentences")
+    if file is None and (limit or batch):
+        raise click.UsageError("--limit and --batch need --sentences FILE")
+    if file is not None and waveforms.given:
+        raise click.UsageError("waveforms are kept of one --sentence, not of --sentences")
+    build = partial(_open_build, build_dir, model, hardware, overrides)
+    if sentence is not None:
+        _simulate_one(build, sentence, waveforms, **options)
+    elif file is not None:
+        _simulate_file(build, file, limit, batch, **options)
 
+
+def _simulate_one(
+    open_build: "Callable[[], Build]",
+    sentence: str,
+    waveforms: WaveformChoice,
+    out: Path | None,
+    as_json: bool,
+    backend: str,
+    seed: int,
+    workers: int | None,
+) -> None:
+    from hvae_mnn.folders import check_replaceable
+    from hvae_mnn.journal import Journal, unfinished_folder
+    from hvae_mnn.run import may_replace_run, save_run
+    from hvae_mnn.simulate import hash_build, simulate_sentence
+
+    out = out or Path("run")
     check_replaceable(out, may_replace_run)
-    build = _open_build(build_dir, model, hardware, overrides)
-    simulated = partial(simulate_sentence, build, sentence, backend=backend, seed=seed, workers=workers)
-    with waveforms.recording(build, sentence, backend, out) as recording, simulation_progress() as report:
-        run = simulated(transient=waveforms.tiles, recording=recording, progress=report)
+    build = open_build()
+    identity = {"build": hash_build(build), "sentence": sentence, "backend": backend, "seed": seed}
+    with Journal(unfinished_folder(out), identity | waveforms.to_json()) as journal, simulation_progress() as report:
+        _tell_of(journal, "time steps")
+        recording = waveforms.recording(build, sentence, backend, journal.waveforms)
+        run = simulate_sentence(
+            build,
+            sentence,
+            backend=backend,
+            seed=seed,
+            workers=workers,
+            transient=waveforms.tiles,
+            recording=recording,
+            journal=journal,
+            progress=report,
+        )
         save_run(run, out)
+        journal.remove()
     warn_of_left_out(run)
     if as_json:
         click.echo(json.dumps(run.to_json()))
     else:
         print_run(run)
         click.echo(f"wrote {out}", err=True)
+
+
+def _simulate_file(
+    open_build: "Callable[[], Build]",
+    file: Path,
+    limit: int | None,
+    batch: int | None,
+    out: Path | None,
+    as_json: bool,
+    backend: str,
+    seed: int,
+    workers: int | None,
+) -> None:
+    from hvae_mnn.journal import Journal, unfinished_folder
+    from hvae_mnn.many import DEFAULT_BATCH, check_results_file, read_lines, save_results, simulate_lines
+    from hvae_mnn.simulate import hash_build
+
+    out, batch = out or Path("run.jsonl"), batch or DEFAULT_BATCH[backend]
+    check_results_file(out)
+    build = open_build()
+    sentences = read_lines(build, file, limit)
+    texts = [words.text for words in sentences]
+    identity = {"build": hash_build(build), "sentences": texts, "backend": backend, "seed": seed, "batch": batch}
+    with Journal(unfinished_folder(out), identity) as journal, simulation_progress() as report:
+        _tell_of(journal, "sentences")
+        lines = []
+        for line in simulate_lines(
+            build, sentences, journal, backend=backend, seed=seed, workers=workers, batch=batch, progress=report
+        ):
+            lines.append(line)
+            if as_json:
+                click.echo(json.dumps(line))
+        save_results(lines, out)
+        journal.remove()
+    if not as_json:
+        print_lines(lines)
+        click.echo(f"wrote {out}", err=True)
+
+
+def _tell_of(journal: "Journal", what: str) -> None:
+    """Say on stderr that an interrupted simulation goes on."""
+    done = journal.steps if what == "time steps" else len(journal.results())
+    if done:
+        click.echo(f"going on after {done} {what} of an interrupted simulation ({journal.folder})", err=True)
 
 
 @click.command(cls=Command, epilog="hvae-mnn plot run/ --signal encoder1.f.r0c0.out3 --out figure.png")

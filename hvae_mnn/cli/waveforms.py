@@ -2,10 +2,7 @@
 
 import functools
 import math
-import secrets
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,9 +31,17 @@ class WaveformChoice:
     every: int | None
     limit: float | None
 
-    @contextmanager
-    def recording(self, build: "Build", sentence: str, backend: str, out: Path) -> Iterator["Recording"]:
-        """Say on stderr what the waveforms will take, and give where they go until the run is saved: beside `out`.
+    @property
+    def given(self) -> bool:
+        """Whether any of the options was given."""
+        return bool(self.tiles or self.signals) or self.every is not None or self.limit is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what decides which waveforms a run has, as plain values."""
+        return {"waveforms": self.tiles, "signals": self.signals, "every": self.every, "limit": self.limit}
+
+    def recording(self, build: "Build", sentence: str, backend: str, folder: Path) -> "Recording":
+        """Say on stderr what the waveforms will take, and return what is kept of them in a folder.
 
         Raises:
             click.UsageError: There are options for waveforms, but none are recorded.
@@ -47,19 +52,15 @@ class WaveformChoice:
         recorded = backend == "spice" and (self.tiles or build.manifest.hardware.array.memristor == "dynamic")
         if not recorded and not self.tiles and (self.signals or self.every is not None or self.limit is not None):
             raise click.UsageError("--signals, --every and --waveform-limit need --waveforms TILE")
-        scratch = out.parent / f".{out.name}-{secrets.token_hex(4)}"
         recording = Recording(
             signals=self.signals,
             every=self.every or 1,
             limit=DEFAULT_LIMIT if self.limit is None else self.limit,
-            folder=scratch,
+            folder=folder,
         )
         if recorded:
             _announce(build, sentence, self.tiles, recording)
-        try:
-            yield recording
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        return recording
 
 
 def waveform_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,8 +95,8 @@ def _announce(build: "Build", sentence: str, tiles: tuple[str, ...], recording: 
     from hvae_mnn.recording import estimate_waveforms
     from hvae_mnn.simulate import read_sentence
 
-    ids, _ = read_sentence(build, sentence)
-    found = estimate_waveforms(build, tiles, recording, len(ids))
+    words = read_sentence(build, sentence)
+    found = estimate_waveforms(build, tiles, recording, len(words.ids))
     size = Quantity(found.size, "B").render(prec=1)
     click.echo(f"waveforms of {found.tiles} tile{'s' * (found.tiles != 1)}, about {size}", err=True)
 

@@ -1,6 +1,6 @@
 """What every engine is: codes in, a Reading out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import TracebackType
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from hvae_mnn.physics.converters import Converter
 
 Array = NDArray[np.float64]
+Progress = Callable[[str, int, int | None], None]
+"""Takes what is under way, how much is done and how much there is, None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +23,14 @@ class Reading:
     Attributes:
         codes: ADC codes, (batch, outputs); fractions of full scale where unquantised.
         analog: Column values before the ADC, fractions of full scale, (batch, outputs).
-        clipped: Column values beyond the ADC's range, over all cycles of the read.
+        clipped: Column values beyond the ADC's range, over all cycles of the read, (batch,).
 
     A bit-serial read is its cycles shifted and added, in units of one cycle's codes.
     """
 
     codes: Array
     analog: Array
-    clipped: int = 0
+    clipped: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,18 @@ class Engine(Protocol):
             codes: For each layer to read, DAC codes (batch, inputs).
         """
 
+    def begin(self, number: int) -> None:
+        """Begin a batch of sentences: noise depends on its number, and not on what was read before."""
+
+    def skip(self, codes: Mapping[str, Array]) -> None:
+        """Let a step pass that was read before an interruption: noise goes on as if it were read now."""
+
+    def states(self) -> Mapping[str, Mapping[str, float]]:
+        """Return what reads have left in the engine: states of dynamic memristors that moved, by tile and cell."""
+
+    def restore(self, states: Mapping[str, Mapping[str, float]]) -> None:
+        """Take over what `states` returned."""
+
     def close(self) -> None:
         """Free what the engine holds; it cannot be used afterwards."""
 
@@ -131,7 +145,20 @@ class Engine(Protocol):
 
 
 class ClosingEngine:
-    """The `with` block of engines."""
+    """The `with` block of engines, and an engine without noise or memory."""
+
+    def begin(self, number: int) -> None:
+        """Begin a batch of sentences."""
+
+    def skip(self, codes: Mapping[str, Array]) -> None:
+        """Let a step pass."""
+
+    def states(self) -> Mapping[str, Mapping[str, float]]:
+        """Return nothing."""
+        return {}
+
+    def restore(self, states: Mapping[str, Mapping[str, float]]) -> None:
+        """Take over nothing."""
 
     def close(self) -> None:
         """Free what the engine holds."""

@@ -14,7 +14,7 @@ from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.physics.amplifiers import NoiseSource
 from hvae_mnn.physics.converters import ADC_ERRORS, DAC_ERRORS, Converter, ConverterErrors, draw_errors
 from hvae_mnn.physics.crossbar import Transfer, solve_array, solve_transfer
-from hvae_mnn.physics.encoding import driver, join_cycles, split_cycles
+from hvae_mnn.physics.encoding import add_cycles, driver, join_cycles, split_cycles
 from hvae_mnn.physics.integrator import PulseTransfer, solve_pulses
 from hvae_mnn.plan import LayerPlan, Tile, TilePlan, row_inputs
 
@@ -49,6 +49,12 @@ class NodalEngine(ClosingEngine):
         """Read some layers once."""
         return {name: self._read(self._layers[name], values) for name, values in codes.items()}
 
+    def begin(self, number: int) -> None:
+        """Start the noise of a batch of sentences."""
+        for tile in self._tiles.values():
+            if tile.noise:
+                tile.noise.begin(number)
+
     def _read(self, layer: LayerPlan, codes: Array) -> Reading:
         cycles = split_cycles(codes, self._hardware)
         volts = self._stacked_volts(layer, cycles)
@@ -59,10 +65,12 @@ class NodalEngine(ClosingEngine):
         if self._adc_errs:
             parts = [(analog[:, outputs], self._tiles[tile.name].adc_errors) for tile, outputs in layer.tile_outputs()]
             found = np.concatenate([self.adc.read(*part) for part in parts], axis=1)
-            clipped = sum(self.adc.count_clipped(*part) for part in parts)
+            clipped = np.sum([self.adc.count_clipped(*part) for part in parts], axis=0)
         else:
             found, clipped = self.adc.encode(analog), self.adc.count_clipped(analog)
-        return Reading(join_cycles(found, self._hardware), join_cycles(analog, self._hardware), clipped)
+        return Reading(
+            join_cycles(found, self._hardware), join_cycles(analog, self._hardware), add_cycles(clipped, self._hardware)
+        )
 
     def _own_volts(self, plan: TilePlan, cycles: Array) -> Array:
         """Return a tile's column voltages, (cycles, columns), by itself."""

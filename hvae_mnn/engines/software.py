@@ -44,4 +44,4 @@ class SoftwareEngine(ClosingEngine):
             for tile, weights in zip(layer.tiles, self._weights[layer.name], strict=True)
         ]
         analog = np.concatenate(parts, axis=1)
-        return Reading(analog, analog, clipped=0)
+        return Reading(analog, analog, np.zeros(len(analog), dtype=np.int64))

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from hvae_mnn.build import Build
 from hvae_mnn.compiler.decks import format_cycle
-from hvae_mnn.engines.base import ClosingEngine, DeckSource, EngineInfo, ReadCycle, Reading, Waveform
+from hvae_mnn.engines.base import ClosingEngine, DeckSource, EngineInfo, Progress, ReadCycle, Reading, Waveform
 from hvae_mnn.engines.pool import WorkerPool
 from hvae_mnn.errors import ArtifactError, EngineError
 from hvae_mnn.physics.amplifiers import NoiseSource, amplifier_offsets
 from hvae_mnn.physics.converters import ADC_ERRORS, Converter, draw_errors
 from hvae_mnn.physics.crossbar import solve_array
-from hvae_mnn.physics.encoding import driver, join_cycles, split_cycles
+from hvae_mnn.physics.encoding import add_cycles, cycles_per_read, driver, join_cycles, split_cycles
 from hvae_mnn.plan import BIAS, LayerPlan, TilePlan, row_inputs
 from hvae_mnn.recording import Recording, choose_tiles
 from hvae_mnn.waveforms import WaveformFiles
@@ -22,6 +22,7 @@ from hvae_mnn.waveforms import WaveformFiles
 Array = NDArray[np.float64]
 
 _Job = tuple[int, Array, Array | None]  # deck number, codes (cycles, rows), offsets (cycles, amplifiers)
+_LOADED_AT_ONCE = 4  # decks of a worker between two reports of progress
 _FACTORY = "hvae_mnn.engines.spice_host:SpiceHost"
 
 
@@ -56,6 +57,7 @@ class SpiceEngine(ClosingEngine):
         workers: int | None = None,
         transient: Collection[str] = (),
         recording: Recording = Recording(),  # noqa: B008 (immutable)
+        progress: Progress | None = None,
     ) -> None:
         """Start the workers and load every deck.
 
@@ -83,7 +85,7 @@ class SpiceEngine(ClosingEngine):
         count = max(1, min(workers or os.cpu_count() or 1, len(self._tiles)))
         self._pool = WorkerPool(_FACTORY, count)
         try:
-            self._place = self._load_decks(recording)
+            self._place = self._load_decks(recording, progress)
             facts = self._pool.call("describe", [()] + [None] * (count - 1))[0]
         except BaseException:
             self.close()
@@ -117,6 +119,37 @@ class SpiceEngine(ClosingEngine):
         read |= self._run_cycles(timed)
         return {name: self._assemble(self._layers[name], read) for name in codes}
 
+    def begin(self, number: int) -> None:
+        """Start the noise of a batch of sentences."""
+        for source in self._noise.values():
+            source.begin(number)
+
+    def skip(self, codes: Mapping[str, Array]) -> None:
+        """Draw the noise of a step that was read before."""
+        for name, values in codes.items():
+            for tile in self._layers[name].tiles:
+                self._offsets(tile, len(values) * cycles_per_read(self._hardware))
+
+    def keep_cycles(self, reads: Mapping[str, int]) -> None:
+        """Keep the waveforms of each layer's first reads, and drop what an interrupted simulation wrote after them."""
+        if self.files is not None:
+            cycles = {name: count * cycles_per_read(self._hardware) for name, count in reads.items()}
+            self.files.truncate({tile.name: n for name, n in cycles.items() for tile in self._layers[name].tiles})
+
+    def states(self) -> Mapping[str, Mapping[str, float]]:
+        """Return the states of dynamic memristors that moved, by tile and cell."""
+        if self._hardware.array.memristor == "static":
+            return {}
+        found = self._pool.call("states", [()] * self._pool.size)
+        states = {name: found[worker][number] for name, (worker, number) in self._place.items()}
+        return {name: cells for name, cells in states.items() if cells}
+
+    def restore(self, states: Mapping[str, Mapping[str, float]]) -> None:
+        """Let dynamic memristors go on from states."""
+        for name, cells in states.items():
+            worker, number = self._place[name]
+            self._pool.call("restore", [(number, dict(cells)) if i == worker else None for i in range(self._pool.size)])
+
     def waveforms(self) -> Mapping[str, Waveform]:
         """Return the waveforms of the recorded tiles, cycles joined end to end; each is read when asked for."""
         return self.files.waveforms() if self.files is not None else {}
@@ -134,7 +167,7 @@ class SpiceEngine(ClosingEngine):
         """End the workers."""
         self._pool.close()
 
-    def _load_decks(self, recording: Recording) -> dict[str, tuple[int, int]]:
+    def _load_decks(self, recording: Recording, progress: Progress | None) -> dict[str, tuple[int, int]]:
         """Deal the tiles out over the workers; return (worker, deck number) by tile."""
         place: dict[str, tuple[int, int]] = {}
         loads: list[list[DeckSource]] = [[] for _ in range(self._pool.size)]
@@ -147,7 +180,12 @@ class SpiceEngine(ClosingEngine):
         limit = amplifier.v_saturation if pulses and amplifier.gain else None
         read = format_cycle(self._hardware, hold=False) if pulses else None
         how = ReadCycle(format_cycle(self._hardware), read, limit, recording.signals, recording.every)
-        self._pool.call("load", [(str(self._folder), load, self._full_wires, how) for load in loads])
+        for start in range(0, len(loads[0]), _LOADED_AT_ONCE):
+            some = [load[start : start + _LOADED_AT_ONCE] for load in loads]
+            self._pool.call("load", [(str(self._folder), decks, self._full_wires, how) for decks in some])
+            if progress is not None:
+                done = min((start + _LOADED_AT_ONCE) * self._pool.size, len(self._tiles))
+                progress("loading decks", done, len(self._tiles))
         return place
 
     def _offsets(self, tile: TilePlan, reads: int) -> Array | None:
@@ -197,10 +235,11 @@ class SpiceEngine(ClosingEngine):
         if self.adc.bits is not None:
             codes = np.rint(codes)  # ngspice computes a clipped code one unit in the last place away
         analog = np.concatenate([read[tile.name][1] for tile in layer.tiles], axis=1) / self._hardware.adc.v_full_scale
-        clipped = sum(
+        counts = [
             self.adc.count_clipped(analog[:, outputs], self._adc_errors[tile.name])
             for tile, outputs in layer.tile_outputs()
-        )
+        ]
+        clipped = add_cycles(np.sum(counts, axis=0), self._hardware)
         return Reading(join_cycles(codes, self._hardware), join_cycles(analog, self._hardware), clipped)
 
 

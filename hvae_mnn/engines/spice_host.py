@@ -47,6 +47,14 @@ class SpiceHost:
         found: tuple[Array, Array, dict[str, Array]] = self._forks[number].call("cycle", codes, offsets, keep)
         return found
 
+    def states(self) -> list[dict[str, float]]:
+        """Return the states of dynamic memristors that moved, by deck number."""
+        return [fork.call("states") for fork in self._forks]
+
+    def restore(self, number: int, states: dict[str, float]) -> None:
+        """Let a deck's dynamic memristors go on from states."""
+        self._forks[number].call("restore", states)
+
     def pids(self) -> list[int]:
         """Return the process numbers of the forks, by deck number."""
         return [fork.pid for fork in self._forks]

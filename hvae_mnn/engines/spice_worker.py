@@ -135,6 +135,14 @@ class SpiceWorker:
         self._ngspice.run("destroy", deck.path)
         return read, held, signals
 
+    def states(self) -> dict[str, float]:
+        """Return the states of the dynamic memristors that moved, by cell."""
+        return self._deck.states
+
+    def restore(self, states: dict[str, float]) -> None:
+        """Let the dynamic memristors go on from states."""
+        self._deck.states = states
+
     def _waveforms(self, deck: Deck, saved: list[str]) -> dict[str, Array]:
         """Return time and the wanted nodes in the deck's order; ngspice names the newest first."""
         nodes = [name for name in reversed(saved) if name != "time" and deck.how.wants(name)]

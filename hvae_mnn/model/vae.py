@@ -230,38 +230,57 @@ class TextVae(nn.Module):
                 break
         return torch.stack(said, dim=1)
 
-    @torch.no_grad()
     def reconstruct(
         self, ids: Sequence[int], eps: NDArray[np.float64], max_length: int | None = None
     ) -> Reconstruction:
-        """Encode a sentence, move off the mean by eps, and decode freely.
+        """Encode a sentence, move off the mean by eps, and decode freely; see `reconstruct_all`."""
+        return self.reconstruct_all([ids], [eps], max_length)[0]
+
+    @torch.no_grad()
+    def reconstruct_all(
+        self,
+        sentences: Sequence[Sequence[int]],
+        eps: Sequence[NDArray[np.float64]],
+        max_length: int | None = None,
+    ) -> list[Reconstruction]:
+        """Encode sentences, move off their means by eps, and decode freely, all at once.
 
         Runs without dropout in the model's own precision: `model.double()` gives the reference that
         a simulated circuit is compared with.
 
         Args:
-            ids: The words, without `<sos>` and `<eos>`.
+            sentences: The words of each, without `<sos>` and `<eos>`.
             eps: Standard normal numbers, (L,) for `last`, (T, L) for `per-step` with T = words + 2.
             max_length: Most tokens to decode; the model's own limit if not given.
 
         Raises:
-            SentenceError: The model cannot read the sentence.
+            SentenceError: The model cannot read a sentence.
             CheckpointError: The model has no latent.
         """
         self.config.check_has_latent()
-        check_sentence(ids, self.config)
-        tokens = torch.tensor([[SOS, *ids, EOS]])
+        for ids in sentences:
+            check_sentence(ids, self.config)
         was_training = self.training
         self.eval()
-        mu, logvar = (value[0] for value in self.encode(tokens))
-        if self.config.latent_mode == "last":
-            mu, logvar = mu[-1:], logvar[-1:]
-        noise = torch.as_tensor(np.asarray(eps), dtype=mu.dtype)
-        z = mu + torch.exp(logvar / 2) * noise.reshape(mu.shape)
-        said = self.greedy(z[None], max_length or self.config.max_length)[0].tolist()
+        mu, logvar = self.encode(pad_batch([tuple(ids) for ids in sentences]))
+        latents, drives = [], []
+        for i, noise in enumerate(eps):
+            end = len(sentences[i]) + 2
+            steps = slice(end - 1, end) if self.config.latent_mode == "last" else slice(0, end)
+            mean, spread = mu[i, steps], logvar[i, steps]
+            z = mean + torch.exp(spread / 2) * torch.as_tensor(np.asarray(noise), dtype=mu.dtype).reshape(mean.shape)
+            latents.append((mean, spread, z))
+            drives.append(torch.cat([z, z[-1:].expand(mu.shape[1] - len(z), -1)]))
+        said = self.greedy(torch.stack(drives), max_length or self.config.max_length).tolist()
         self.train(was_training)
-        mean, spread, latent = (_as_array(value, self.config.latent_mode) for value in (mu, logvar, z))
-        return Reconstruction(tuple(t for t in said if t != EOS), EOS in said, mean, spread, latent)
+        return [
+            Reconstruction(
+                tuple(t for t in row if t not in (PAD, EOS)),
+                EOS in row,
+                *(_as_array(value, self.config.latent_mode) for value in latent),
+            )
+            for row, latent in zip(said, latents, strict=True)
+        ]
 
     def _drop_words(self, inputs: Tensor) -> Tensor:
         if not self.training or self.config.word_dropout == 0:

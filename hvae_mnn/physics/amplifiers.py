@@ -100,11 +100,17 @@ class NoiseSource:
 
     Attributes:
         sigma: From `read_noise`, volt, (amplifiers,).
-        stream: Random numbers of this tile.
+        seed: Seed of the hardware.
+        tile: Name of the tile.
     """
 
     sigma: Array
-    stream: np.random.Generator = field(repr=False)
+    seed: int
+    tile: str
+    _stream: np.random.Generator = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.begin(0)
 
     @classmethod
     def of_tile(cls, plan: TilePlan, config: HardwareConfig, load: Array) -> "NoiseSource | None":
@@ -112,8 +118,12 @@ class NoiseSource:
         sigma = read_noise(plan, config, load)
         if not sigma.any():
             return None
-        return cls(sigma, keyed_stream(config.device.seed, plan.name, _NOISE))
+        return cls(sigma, config.device.seed, plan.name)
+
+    def begin(self, number: int) -> None:
+        """Start the sequence of a batch of sentences."""
+        self._stream = keyed_stream(self.seed, self.tile, _NOISE, *((number,) if number else ()))
 
     def draw(self, reads: int) -> Array:
         """Return offsets of the next reads, volt, (reads, amplifiers)."""
-        return self.sigma * self.stream.standard_normal((reads, len(self.sigma)))
+        return self.sigma * self._stream.standard_normal((reads, len(self.sigma)))

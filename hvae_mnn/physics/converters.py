@@ -130,12 +130,12 @@ class Converter:
             return self.encode(fractions)
         return self._nearest(self._with_errors(fractions, errors))
 
-    def count_clipped(self, fraction: Array, errors: ConverterErrors | None = None) -> int:
-        """Return how many fractions lie beyond the outermost code's own interval, (batch, count)."""
+    def count_clipped(self, fraction: Array, errors: ConverterErrors | None = None) -> NDArray[np.int64]:
+        """Return how many fractions of (batch, count) lie beyond the outermost code's own interval, (batch,)."""
         if self.bits is None:
-            return 0
+            return np.zeros(len(fraction), dtype=np.int64)
         exact = fraction * self.code_max if errors is None else self._with_errors(fraction, errors)
-        return int(np.count_nonzero(np.abs(exact) >= self.code_max + 0.5))
+        return np.asarray(np.count_nonzero(np.abs(exact) >= self.code_max + 0.5, axis=1))
 
     def _with_errors(self, fractions: Array, errors: ConverterErrors) -> Array:
         """Return what an ADC rounds, in codes."""

@@ -78,6 +78,11 @@ def cycle_inputs(fractions: Array, config: HardwareConfig) -> Array:
     return split_cycles(Converter(config.dac.bits).encode(fractions), config)
 
 
+def add_cycles(counts: NDArray[np.int64], config: HardwareConfig) -> NDArray[np.int64]:
+    """Add up what was counted cycle by cycle, (batch x cycles,) to (batch,)."""
+    return np.asarray(counts.reshape(-1, cycles_per_read(config)).sum(axis=1))
+
+
 def join_cycles(values: Array, config: HardwareConfig) -> Array:
     """Shift and add what the columns gave cycle by cycle, (batch x cycles, outputs) to (batch, outputs).
 

@@ -32,7 +32,7 @@ class Converters:
 def trace(name: str, steps: int) -> LayerTrace:
     found = LayerTrace(name)
     for step in range(steps):
-        reading = Reading(np.array([[3.0, -step, 1.0]]), np.array([[1.3, -0.3 * step, 0.4]]), clipped=1)
+        reading = Reading(np.array([[3.0, -step, 1.0]]), np.array([[1.3, -0.3 * step, 0.4]]), clipped=np.array([1]))
         fractions, exact = np.array([[0.1 * step, -1.2]]), np.array([[1.0, 0.1, 0.2]])
         found.record(Converters(), fractions, reading, exact)  # type: ignore[arg-type]
     return found

@@ -20,14 +20,15 @@ from hvae_mnn.simulate import (
     draw_noise,
     open_engine,
     read_sentence,
-    reference_side,
+    reference_sides,
     simulate_sentence,
 )
 
 
 def test_words_become_numbers_and_unknown_ones_are_named() -> None:
     build = make_build(None)
-    ids, unknown = read_sentence(build, "a  zyx c")
+    words = read_sentence(build, "a  zyx c")
+    ids, unknown = words.ids, words.unknown
     assert build.checkpoint.vocabulary.tokens(ids) == ("a", "<unk>", "c")
     assert unknown == ("zyx",)
 
@@ -182,7 +183,10 @@ def test_progress_counts_up() -> None:
     encoder = [call for call in calls if call[0] == "encoder"]
     assert encoder == [("encoder", step, 5) for step in range(1, 6)]
     decoder = [call for call in calls if call[0] == "decoder"]
-    assert decoder == [("decoder", step, None) for step in range(1, len(decoder) + 1)]
+    assert [done for _, done, _ in decoder] == list(range(1, len(decoder) + 1))
+    assert decoder[0] == ("decoder", 1, 3)  # as long as the sentence, as far as anybody knows
+    assert all(total > done for _, done, total in decoder[:-1] if total is not None)
+    assert decoder[-1][1] == decoder[-1][2]
     assert len(decoder) == min(len(run.hardware.tokens) + 1, 20)
 
 
@@ -193,8 +197,8 @@ def test_the_run_says_what_it_came_from() -> None:
     assert (run.engine.name, run.hardware_preset, run.seed) == ("nodal", "ideal", 9)
     assert run.model_hash == make_checkpoint().content_hash()
     assert run.seconds > 0
-    ids, _ = read_sentence(build, "a zyx")
-    assert run.software.tokens == reference_side(build, ids, draw_noise(build, ids, 9)).tokens
+    ids = read_sentence(build, "a zyx").ids
+    assert run.software.tokens == reference_sides(build, [ids], [draw_noise(build, ids, 9)])[0].tokens
 
 
 @pytest.mark.ngspice
