@@ -39,8 +39,9 @@ def open_engine(
     transient: Collection[str] = (),
     recording: Recording = Recording(),  # noqa: B008 (immutable)
     progress: Progress | None = None,
+    resident: bool = True,
 ) -> Engine:
-    """Load a Build into an engine.
+    """Load a Build into an engine; `resident` as `SpiceEngine` takes it.
 
     Raises:
         EngineError: The engine cannot start, or waveforms are asked of one that has none.
@@ -48,7 +49,7 @@ def open_engine(
     if transient and backend != "spice":
         raise EngineError(f"--waveforms with --backend {backend}: only spice has waveforms; use --backend spice")
     if backend == "spice":
-        return SpiceEngine(build, workers, transient, recording, progress)
+        return SpiceEngine(build, workers, transient, recording, progress, resident)
     return NodalEngine(build) if backend == "nodal" else SoftwareEngine(build)
 
 
@@ -115,7 +116,7 @@ def simulate_sentence(
     """
     words = read_sentence(build, text)
     noise = draw_noise(build, words.ids, seed)
-    with open_engine(build, backend, workers, transient, recording, progress) as engine:
+    with open_engine(build, backend, workers, transient, recording, progress, resident=False) as engine:
         if journal is not None and isinstance(engine, SpiceEngine):
             engine.keep_cycles(journal.reads())
         began = time.perf_counter()

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
@@ -122,7 +122,7 @@ class Fork:
         pid: Its process number.
     """
 
-    def __init__(self, held: Any, others: Sequence["Fork"]) -> None:
+    def __init__(self, held: Any, others: Iterable["Fork"]) -> None:
         """Fork; `others` are earlier forks, whose pipes the new one must not keep open."""
         self._pipe, theirs = Pipe()
         self.pid = os.fork()
@@ -152,8 +152,9 @@ class Fork:
         return answer
 
     def close(self) -> None:
-        """Let it end."""
+        """Let it end, and wait until it has."""
         self._pipe.close()
+        os.waitpid(self.pid, 0)
 
 
 def serve(fd: int, factory: str) -> None:

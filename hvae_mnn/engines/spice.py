@@ -47,6 +47,9 @@ class SpiceEngine(ClosingEngine):
     pattern of `transient`, and all tiles of dynamic memristors, are read in time; `recording` says
     what of it is kept.
 
+    A deck takes some 2 kB a crosspoint, so where `resident` is off, layers are loaded as they are first read, and
+    those that are not read in the same step give way: decoder and encoders are never in memory together.
+
     Attributes:
         files: Where waveforms go as cycles end; None where no tile is recorded.
     """
@@ -58,8 +61,9 @@ class SpiceEngine(ClosingEngine):
         transient: Collection[str] = (),
         recording: Recording = Recording(),  # noqa: B008 (immutable)
         progress: Progress | None = None,
+        resident: bool = True,
     ) -> None:
-        """Start the workers and load every deck.
+        """Start the workers and load every deck, or none yet where `resident` is off.
 
         Raises:
             ArtifactError: The Build is not on disk, or a pattern fits no tile or no node.
@@ -78,14 +82,16 @@ class SpiceEngine(ClosingEngine):
         }
         self._full_wires = hardware.array.wires == "full"
         self._layers = {layer.name: layer for layer in build.manifest.layers}
-        self._tiles = [tile for layer in build.manifest.layers for tile in layer.tiles]
         self._transient, kept = choose_tiles(build.manifest.layers, hardware, transient, recording.signals)
         self._kept = frozenset(kept)
         self.files = WaveformFiles(recording.folder, hardware.timing.cycle, recording.limit) if kept else None
-        count = max(1, min(workers or os.cpu_count() or 1, len(self._tiles)))
+        count = max(1, min(workers or os.cpu_count() or 1, len(build.tiles)))
         self._pool = WorkerPool(_FACTORY, count)
+        self._place: dict[str, tuple[int, int]] = {}  # worker and deck number by tile
+        self._recording, self._progress = recording, progress
         try:
-            self._place = self._load_decks(recording, progress)
+            if resident or hardware.array.memristor == "dynamic":  # whose states would be lost
+                self._load(self._layers)
             facts = self._pool.call("describe", [()] + [None] * (count - 1))[0]
         except BaseException:
             self.close()
@@ -94,6 +100,7 @@ class SpiceEngine(ClosingEngine):
 
     def step(self, codes: Mapping[str, Array]) -> dict[str, Reading]:
         """Read some layers once, all their tiles side by side."""
+        self._make_room_for(codes)
         jobs: list[list[_Job]] = [[] for _ in range(self._pool.size)]
         order: list[list[str]] = [[] for _ in range(self._pool.size)]
         timed: list[tuple[TilePlan, _Job]] = []
@@ -159,7 +166,7 @@ class SpiceEngine(ClosingEngine):
         return self._pool.pids()
 
     def deck_pids(self) -> dict[str, int]:
-        """Return the process that holds each tile's deck."""
+        """Return the process that holds each tile's deck, of those that are loaded."""
         pids = self._pool.call("pids", [()] * self._pool.size)
         return {name: pids[worker][number] for name, (worker, number) in self._place.items()}
 
@@ -167,26 +174,42 @@ class SpiceEngine(ClosingEngine):
         """End the workers."""
         self._pool.close()
 
-    def _load_decks(self, recording: Recording, progress: Progress | None) -> dict[str, tuple[int, int]]:
-        """Deal the tiles out over the workers; return (worker, deck number) by tile."""
-        place: dict[str, tuple[int, int]] = {}
-        loads: list[list[DeckSource]] = [[] for _ in range(self._pool.size)]
-        for i, tile in enumerate(self._tiles):
-            worker = i % self._pool.size
-            place[tile.name] = (worker, len(loads[worker]))
-            bias = tuple(row == BIAS for row in tile.inputs)
-            loads[worker].append(DeckSource(tile.deck, bias, tile.columns, self._state_source()))
+    def _make_room_for(self, layers: Collection[str]) -> None:
+        """Load the layers that are not; if there are such, end the decks of all others."""
+        missing = [name for name in layers if self._layers[name].tiles[0].name not in self._place]
+        if not missing:
+            return
+        kept = {tile.name for name in layers for tile in self._layers[name].tiles}
+        numbers: list[list[int]] = [[] for _ in range(self._pool.size)]
+        for name, (worker, number) in self._place.items():
+            if name not in kept:
+                numbers[worker].append(number)
+        self._pool.call("release", [(each,) for each in numbers])
+        self._place = {name: place for name, place in self._place.items() if name in kept}
+        self._load(missing)
+
+    def _load(self, layers: Collection[str]) -> None:
+        """Deal the tiles of layers out over the workers and load their decks."""
+        tiles = [tile for name in layers for tile in self._layers[name].tiles]
         pulses, amplifier = self._hardware.drive.pulsed, self._hardware.amplifier
         limit = amplifier.v_saturation if pulses and amplifier.gain else None
         read = format_cycle(self._hardware, hold=False) if pulses else None
-        how = ReadCycle(format_cycle(self._hardware), read, limit, recording.signals, recording.every)
-        for start in range(0, len(loads[0]), _LOADED_AT_ONCE):
-            some = [load[start : start + _LOADED_AT_ONCE] for load in loads]
-            self._pool.call("load", [(str(self._folder), decks, self._full_wires, how) for decks in some])
-            if progress is not None:
-                done = min((start + _LOADED_AT_ONCE) * self._pool.size, len(self._tiles))
-                progress("loading decks", done, len(self._tiles))
-        return place
+        signals, every = self._recording.signals, self._recording.every
+        how = ReadCycle(format_cycle(self._hardware), read, limit, signals, every)
+        size = self._pool.size
+        for start in range(0, len(tiles), _LOADED_AT_ONCE * size):
+            some = tiles[start : start + _LOADED_AT_ONCE * size]
+            dealt = [[self._deck_source(tile) for tile in some[worker::size]] for worker in range(size)]
+            numbers = self._pool.call("load", [(str(self._folder), decks, self._full_wires, how) for decks in dealt])
+            for worker in range(size):
+                places = [(worker, number) for number in numbers[worker]]
+                self._place |= zip((tile.name for tile in some[worker::size]), places, strict=True)
+            if self._progress is not None:
+                self._progress("loading decks", start + len(some), len(tiles))
+
+    def _deck_source(self, tile: TilePlan) -> DeckSource:
+        bias = tuple(row == BIAS for row in tile.inputs)
+        return DeckSource(tile.deck, bias, tile.columns, self._state_source())
 
     def _offsets(self, tile: TilePlan, reads: int) -> Array | None:
         """Return the amplifiers' offsets in the next reads, volt, (reads, amplifiers); None where they stay."""

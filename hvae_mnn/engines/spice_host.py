@@ -21,7 +21,8 @@ class SpiceHost:
 
     def __init__(self) -> None:
         self._worker = SpiceWorker()  # has no deck; the forks are copies of it
-        self._forks: list[Fork] = []
+        self._forks: dict[int, Fork] = {}
+        self._loaded = 0
         gc.collect()
         gc.freeze()
 
@@ -29,12 +30,21 @@ class SpiceHost:
         """Return version, extensions and library of ngspice."""
         return self._worker.describe()
 
-    def load(self, folder: str, decks: Sequence[DeckSource], full_wires: bool, how: ReadCycle) -> None:
-        """Load decks of a Build, each into an ngspice of its own."""
+    def load(self, folder: str, decks: Sequence[DeckSource], full_wires: bool, how: ReadCycle) -> list[int]:
+        """Load decks of a Build, each into an ngspice of its own; return their numbers."""
+        numbers = []
         for deck in decks:
-            fork = Fork(self._worker, self._forks)
-            self._forks.append(fork)
+            fork = Fork(self._worker, self._forks.values())
+            self._forks[self._loaded] = fork
             fork.call("load", folder, deck, full_wires, how)
+            numbers.append(self._loaded)
+            self._loaded += 1
+        return numbers
+
+    def release(self, numbers: Sequence[int]) -> None:
+        """End decks and free their memory."""
+        for number in numbers:
+            self._forks.pop(number).close()
 
     def read(self, jobs: Sequence[tuple[int, Array, Array | None]]) -> list[tuple[Array, Array]]:
         """Read decks one after another: number, codes and offsets as in `SpiceWorker.read`."""
@@ -47,14 +57,14 @@ class SpiceHost:
         found: tuple[Array, Array, dict[str, Array]] = self._forks[number].call("cycle", codes, offsets, keep)
         return found
 
-    def states(self) -> list[dict[str, float]]:
+    def states(self) -> dict[int, dict[str, float]]:
         """Return the states of dynamic memristors that moved, by deck number."""
-        return [fork.call("states") for fork in self._forks]
+        return {number: fork.call("states") for number, fork in self._forks.items()}
 
     def restore(self, number: int, states: dict[str, float]) -> None:
         """Let a deck's dynamic memristors go on from states."""
         self._forks[number].call("restore", states)
 
-    def pids(self) -> list[int]:
+    def pids(self) -> dict[int, int]:
         """Return the process numbers of the forks, by deck number."""
-        return [fork.pid for fork in self._forks]
+        return {number: fork.pid for number, fork in self._forks.items()}
