@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 from ptb_agreement import draw_sentences
 from simulate_speed import draw_places, time_plain_way
 from step_cost import time_step
+from threadpoolctl import threadpool_limits
 
 from hvae_mnn.build import Build, load_build
 from hvae_mnn.engines.nodal import NodalEngine
@@ -96,6 +97,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--parts", type=part_names, default=list(PARTS), help=f"some of {','.join(PARTS)} (all)")
     parser.add_argument("--sentence", default=SENTENCE, help="in words of the model's vocabulary")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="ngspice workers (the cores)")
+    threads = torch.get_num_threads()  # asked for now: ngspice, loaded by `plain`, sets its own number in OpenMP
+    parser.add_argument("--threads", type=int, default=threads, help=f"threads of both ways of `nodal` ({threads})")
     parser.add_argument("--plain-tiles", type=int, default=8, help="tiles of each layer the plain way reads (8)")
     parser.add_argument("--steps", type=int, default=6, help="steps a turn of `reduced` and `workers` (6)")
     parser.add_argument("--pulse-tiles", type=int, default=8, help="tiles of each layer `pulse-width` reads (8)")
@@ -353,12 +356,39 @@ def draw_tiles(build: Build, wanted: int) -> Build:
 
 
 def run_nodal(bench: Bench) -> Iterator[Row]:
-    checkpoint = open_model(bench.options.model)
-    corpus = bench.options.corpus
-    sentences = draw_sentences(checkpoint, corpus, BATCH) if corpus else random_sentences(checkpoint)
+    options, checkpoint = bench.options, open_model(bench.options.model)
+    sentences = draw_sentences(checkpoint, options.corpus, BATCH) if options.corpus else random_sentences(checkpoint)
+    builds = {name: bench.build(name) for name in ("default", "ideal")}
+    torch.set_num_threads(options.threads)
+    with threadpool_limits(options.threads):
+        seconds, said = time_batches(checkpoint, builds, sentences)
+    equal = sum(a == b for a, b in zip(said["ideal"], said["float64"], strict=True))
+    steps = ", ".join(str(max(len(ids) for ids in said[name]) + 1) for name in ("ideal", "float64"))
+    yield Row("sentences in one batch", f"{len(sentences)}")
+    yield Row("threads, cores", f"{options.threads}, {os.cpu_count()}")
+    yield Row("steps of the decoder, ideal and float64", steps)
+    yield Row("same words, ideal and float64", f"{equal} of {len(sentences)}")
+    yield from nodal_rows(seconds, len(sentences))
+
+
+def nodal_rows(seconds: Mapping[str, float], count: int) -> Iterator[Row]:
+    yield from (Row(f"PyTorch, {name}", f"{count / seconds[name]:.0f} sentences/s") for name in ("float32", "float64"))
+    for name in ("default", "ideal"):
+        rate = count / seconds[name]
+        yield Row(f"nodal, {name}", f"{rate:.1f} sentences/s", f"{NODAL_RATE}", rate >= NODAL_RATE)
+    for name in ("default", "ideal"):
+        for precision in ("float32", "float64"):
+            ratio, counts = seconds[name] / seconds[precision], (name, precision) == ("ideal", "float32")
+            goal, met = (f"{NODAL_RATIO}", ratio <= NODAL_RATIO) if counts else ("", None)
+            yield Row(f"seconds of nodal, {name}, over PyTorch, {precision}", f"{ratio:.2f}", goal, met)
+
+
+def time_batches(
+    checkpoint: Checkpoint, builds: Mapping[str, Build], sentences: list[Ids]
+) -> tuple[dict[str, float], dict[str, list[Ids]]]:
+    """Let the nodal engine and PyTorch read and say a batch in turns; return the median seconds, and what they said."""
     noises = draw_noises(checkpoint, sentences)
     models = {"float32": checkpoint.build_model(), "float64": checkpoint.build_model().double()}
-    builds = {name: bench.build(name) for name in ("default", "ideal")}
     engines = {name: NodalEngine(build) for name, build in builds.items()}
     times: dict[str, list[float]] = {name: [] for name in (*engines, *models)}
     said: dict[str, list[Ids]] = {}
@@ -372,29 +402,7 @@ def run_nodal(bench: Bench) -> Iterator[Row]:
             began = time.perf_counter()
             said[name] = decode_freely(model, sentences)
             times[name].append(time.perf_counter() - began)
-    yield from nodal_rows({name: float(np.median(each)) for name, each in times.items()}, said)
-
-
-def nodal_rows(seconds: Mapping[str, float], said: Mapping[str, Sequence[Ids]]) -> Iterator[Row]:
-    count, threads = len(said["ideal"]), torch.get_num_threads()
-    equal = sum(a == b for a, b in zip(said["ideal"], said["float64"], strict=True))
-    yield Row("sentences in one batch, threads, cores", f"{count}, {threads}, {os.cpu_count()}")
-    yield Row("steps of the decoder, ideal and float64", ", ".join(f"{longest(said[n])}" for n in ("ideal", "float64")))
-    yield Row("same words, ideal and float64", f"{equal} of {count}")
-    yield from (Row(f"PyTorch, {name}", f"{count / seconds[name]:.0f} sentences/s") for name in ("float32", "float64"))
-    for name in ("default", "ideal"):
-        rate = count / seconds[name]
-        yield Row(f"nodal, {name}", f"{rate:.1f} sentences/s", f"{NODAL_RATE}", rate >= NODAL_RATE)
-    for name in ("default", "ideal"):
-        for precision in ("float32", "float64"):
-            ratio, counts = seconds[name] / seconds[precision], (name, precision) == ("ideal", "float32")
-            goal, met = (f"{NODAL_RATIO}", ratio <= NODAL_RATIO) if counts else ("", None)
-            yield Row(f"seconds of nodal, {name}, over PyTorch, {precision}", f"{ratio:.2f}", goal, met)
-
-
-def longest(sentences: Sequence[Ids]) -> int:
-    """Return how many steps saying them took: the words of the longest and its end."""
-    return max(len(ids) for ids in sentences) + 1
+    return {name: float(np.median(each)) for name, each in times.items()}, said
 
 
 def random_sentences(checkpoint: Checkpoint) -> list[Ids]:
