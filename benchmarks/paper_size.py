@@ -148,6 +148,7 @@ class Spoken:
     loading: float
     seconds: float
     peak: float
+    in_decks: float
 
 
 @dataclass
@@ -212,6 +213,7 @@ def run_spice(bench: Bench) -> Iterator[Row]:
     yield Row("a tile read: seconds of the sentence over reads", f"{1000 * found.seconds / reads:.2f} ms")
     yield Row("loading and sentence", f"{total:.1f} s", f"{SPICE_SECONDS} s", total <= SPICE_SECONDS)
     yield Row("peak memory", gigabytes(found.peak), gigabytes(SPICE_BYTES), found.peak <= SPICE_BYTES)
+    yield Row("of it in the processes of the decks", gigabytes(found.in_decks))
 
 
 def count_reads(build: Build, steps: Mapping[str, int]) -> int:
@@ -235,7 +237,8 @@ def speak(build: Build, text: str, workers: int) -> Spoken:
             simulation.run([ids], [draw_noise(build, ids, seed=0)])
             seconds = time.perf_counter() - began
             memory.sample()
-    return Spoken(build, simulation, loading, seconds, memory.peak)
+            in_decks = sum_pss(engine.deck_pids().values())
+    return Spoken(build, simulation, loading, seconds, memory.peak, in_decks)
 
 
 def talkative(checkpoint: Checkpoint, words: int) -> Checkpoint:
