@@ -229,7 +229,7 @@ def speak(build: Build, text: str, workers: int) -> Spoken:
     build = replace(build, checkpoint=talkative(build.checkpoint, len(ids) + 1))
     with MemoryPeak() as memory:
         began = time.perf_counter()
-        with SpiceEngine(build, workers) as engine:
+        with SpiceEngine(build, workers, resident=False) as engine:
             loading = time.perf_counter() - began
             memory.sample()
             simulation = Simulation(build, engine)
