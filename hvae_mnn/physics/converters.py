@@ -126,19 +126,28 @@ class Converter:
             fractions: Inputs as parts of full scale, (batch, count).
             errors: Errors of the count converters; None for none.
         """
-        if self.bits is None or errors is None:
-            return self.encode(fractions)
-        return self._nearest(self._with_errors(fractions, errors))
+        if self.bits is None:
+            return fractions
+        return self._nearest(self._before_rounding(fractions, errors))
 
     def count_clipped(self, fraction: Array, errors: ConverterErrors | None = None) -> int:
         """Return how many fractions lie beyond the outermost code's own interval, (batch, count)."""
+        return 0 if self.bits is None else self._count_beyond(self._before_rounding(fraction, errors))
+
+    def read_and_count(self, fractions: Array, errors: ConverterErrors | None = None) -> tuple[Array, int]:
+        """Return what `read` and `count_clipped` do, at once."""
         if self.bits is None:
-            return 0
-        exact = fraction * self.code_max if errors is None else self._with_errors(fraction, errors)
+            return fractions, 0
+        exact = self._before_rounding(fractions, errors)
+        return self._nearest(exact), self._count_beyond(exact)
+
+    def _count_beyond(self, exact: Array) -> int:
         return int(np.count_nonzero(np.abs(exact) >= self.code_max + 0.5))
 
-    def _with_errors(self, fractions: Array, errors: ConverterErrors) -> Array:
+    def _before_rounding(self, fractions: Array, errors: ConverterErrors | None) -> Array:
         """Return what an ADC rounds, in codes."""
+        if errors is None:
+            return fractions * self.code_max
         y = fractions * self.code_max * (1 + errors.gain_error) + errors.offset
         # The last transition is half an LSB below the last code: there the profile ends.
         x = np.clip(y / (self.code_max - 0.5), -1, 1)
