@@ -94,7 +94,7 @@ class Converter:
 
     def decode(self, codes: Array) -> Array:
         """Return the fractions of full scale that codes stand for."""
-        return codes / self.code_max
+        return codes if self.bits is None else codes / self.code_max
 
     def drive(self, codes: Array, errors: ConverterErrors | None = None, lsb: float | None = None) -> Array:
         """Return the fractions of full scale that a DAC puts out, (batch, count).
