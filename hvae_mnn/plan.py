@@ -5,6 +5,7 @@ These are the parts of `manifest.json` that engines and the orchestrator work fr
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -123,10 +124,37 @@ class LayerPlan(_Plan):
         Returns:
             For each gate, (batch, hidden).
         """
-        sums = {gate: np.zeros((len(fractions), self.hidden)) for gate in self.gates}
-        for tile, outputs in self.tile_outputs():
-            sums[tile.gate][:, tile.column_start : tile.column_stop] += tile.scale * fractions[:, outputs]
+        sums = {gate: np.zeros((len(fractions), self.hidden), order="F") for gate in self.gates}
+        for run in self._runs:
+            sums[run.gate][:, run.units] += run.scales * fractions[:, run.outputs]
         return sums
+
+    @cached_property
+    def _runs(self) -> "tuple[_Run, ...]":
+        """Tiles after tiles that add to neighbouring units of one gate, each as one."""
+        runs: list[_Run] = []
+        for tile, outputs in self.tile_outputs():
+            scales = np.full(tile.columns, tile.scale)
+            run = _Run(tile.gate, slice(tile.column_start, tile.column_stop), outputs, scales)
+            if runs and runs[-1].gate == run.gate and runs[-1].units.stop == run.units.start:
+                run = runs.pop().joined(run)
+            runs.append(run)
+        return tuple(runs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Some outputs of a Reading, what they are multiplied with, (outputs,), and the hidden units they add to."""
+
+    gate: str
+    units: slice
+    outputs: slice
+    scales: Array
+
+    def joined(self, following: "_Run") -> "_Run":
+        units = slice(self.units.start, following.units.stop)
+        outputs = slice(self.outputs.start, following.outputs.stop)
+        return _Run(self.gate, units, outputs, np.concatenate([self.scales, following.scales]))
 
 
 @dataclass(frozen=True, slots=True)

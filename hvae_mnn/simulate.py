@@ -22,7 +22,8 @@ from hvae_mnn.engines.spice import SpiceEngine
 from hvae_mnn.errors import EngineError, SentenceError
 from hvae_mnn.journal import Journal
 from hvae_mnn.model.cells import CellState, first_state, next_state, zero_state
-from hvae_mnn.model.corpus import EOS, PAD, SOS
+from hvae_mnn.model.corpus import EOS, SOS
+from hvae_mnn.model.projection import Projection
 from hvae_mnn.model.vae import check_sentence
 from hvae_mnn.recording import Recording
 from hvae_mnn.run import LayerErrors, LayerTrace, Run, Side
@@ -238,6 +239,7 @@ class Simulation:
         self._journal, self._whole = journal, whole
         self._reference = SoftwareEngine(build)
         self._parts = build.checkpoint.software_parts()
+        self._projection = Projection(self._parts.output_weight, self._parts.output_bias)
         self._periphery = build.manifest.hardware.periphery
 
     def run(self, sentences: Sequence[Ids], noises: Sequence[Array]) -> list[Outcome]:
@@ -299,7 +301,7 @@ class Simulation:
             request = _Request({"x": x, "h": before.h, "z": z}, before, step, speaking)
             after = self._advance({layer.name: request})[layer.name]
             state = state.replaced(speaking, after)
-            words[speaking] = self._choose_words(after.h)
+            words[speaking] = self._projection.choose(after.h)
             for i in speaking:
                 if words[i] != EOS:
                     said[i].append(int(words[i]))
@@ -309,11 +311,6 @@ class Simulation:
             if not len(speaking):
                 break
         return [tuple(words_of) for words_of in said]
-
-    def _choose_words(self, h: Array) -> NDArray[np.int64]:
-        logits = h @ self._parts.output_weight.T + self._parts.output_bias
-        logits[:, [PAD, SOS]] = -np.inf
-        return np.asarray(logits.argmax(axis=1))
 
     def _advance(self, requests: Mapping[str, _Request]) -> dict[str, CellState]:
         """Let the engine read the requested layers in one cycle; return their next states."""
@@ -351,8 +348,9 @@ class Simulation:
         """Add a layer's step to the trace and to each sentence's errors."""
         if self._whole:
             self.traces[name].record(self.engine, fractions, reading, exact)
-        error = np.abs(self.engine.adc.decode(reading.codes) - exact)
-        squares, largest = np.einsum("bo,bo->b", error, error).tolist(), error.max(axis=1).tolist()
+        error = self.engine.adc.decode(reading.codes) - exact
+        squares = np.einsum("bo,bo->b", error, error).tolist()
+        largest = np.maximum(error.max(axis=1), -error.min(axis=1)).tolist()
         inputs, outputs = self.engine.dac.count_clipped(fractions).tolist(), reading.clipped.tolist()
         for place, i in enumerate(sentences):
             errors = self.errors[i][name]

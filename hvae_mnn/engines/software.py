@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from hvae_mnn.build import Build
 from hvae_mnn.compiler.blocks import cut_blocks
 from hvae_mnn.engines.base import ClosingEngine, EngineInfo, Reading
+from hvae_mnn.engines.stack import TileStack
 from hvae_mnn.physics.converters import Converter
-from hvae_mnn.plan import LayerPlan, row_inputs
 
 Array = NDArray[np.float64]
 
@@ -25,23 +25,17 @@ class SoftwareEngine(ClosingEngine):
     dac = adc = Converter(None)
 
     def __init__(self, build: Build) -> None:
-        self._layers = {layer.name: layer for layer in build.manifest.layers}
-        self._weights = {
-            weights.name: [
-                block.weights
-                for block in cut_blocks(weights, self._layers[weights.name].groups, build.manifest.hardware.array)
-            ]
-            for weights in build.checkpoint.layer_weights()
-        }
+        array, self._stacks = build.manifest.hardware.array, {}
+        for weights in build.checkpoint.layer_weights():
+            layer = build.layer(weights.name)
+            blocks = cut_blocks(weights, layer.groups, array)
+            parts = (block.weights / tile.scale for block, tile in zip(blocks, layer.tiles, strict=True))
+            self._stacks[weights.name] = TileStack(layer.tiles, parts)
 
     def step(self, codes: Mapping[str, Array]) -> dict[str, Reading]:
         """Read some layers once; codes are fractions of full scale."""
-        return {name: self._read(self._layers[name], fractions) for name, fractions in codes.items()}
+        return {name: self._read(self._stacks[name], fractions) for name, fractions in codes.items()}
 
-    def _read(self, layer: LayerPlan, fractions: Array) -> Reading:
-        parts = [
-            row_inputs(tile.inputs, fractions, bias=1.0) @ weights / tile.scale
-            for tile, weights in zip(layer.tiles, self._weights[layer.name], strict=True)
-        ]
-        analog = np.concatenate(parts, axis=1)
-        return Reading(analog, analog, np.zeros(len(analog), dtype=np.int64))
+    def _read(self, stack: TileStack, fractions: Array) -> Reading:
+        analog = stack.read(fractions, bias=1.0)
+        return Reading(analog, analog, clipped=np.zeros(len(analog), dtype=np.int64))

@@ -15,6 +15,7 @@ from hvae_mnn.hardware import Adc, Dac
 from hvae_mnn.physics.variation import keyed_stream
 
 Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 DAC_ERRORS, ADC_ERRORS = 0xDA, 0xAD  # purposes of `draw_errors`, apart from those of the cells
 
@@ -94,7 +95,7 @@ class Converter:
 
     def decode(self, codes: Array) -> Array:
         """Return the fractions of full scale that codes stand for."""
-        return codes / self.code_max
+        return codes if self.bits is None else codes / self.code_max
 
     def drive(self, codes: Array, errors: ConverterErrors | None = None, lsb: float | None = None) -> Array:
         """Return the fractions of full scale that a DAC puts out, (batch, count).
@@ -126,19 +127,30 @@ class Converter:
             fractions: Inputs as parts of full scale, (batch, count).
             errors: Errors of the count converters; None for none.
         """
-        if self.bits is None or errors is None:
-            return self.encode(fractions)
-        return self._nearest(self._with_errors(fractions, errors))
+        if self.bits is None:
+            return fractions
+        return self._nearest(self._before_rounding(fractions, errors))
 
-    def count_clipped(self, fraction: Array, errors: ConverterErrors | None = None) -> NDArray[np.int64]:
+    def count_clipped(self, fraction: Array, errors: ConverterErrors | None = None) -> Counts:
         """Return how many fractions of (batch, count) lie beyond the outermost code's own interval, (batch,)."""
         if self.bits is None:
             return np.zeros(len(fraction), dtype=np.int64)
-        exact = fraction * self.code_max if errors is None else self._with_errors(fraction, errors)
+        return self._count_beyond(self._before_rounding(fraction, errors))
+
+    def read_and_count(self, fractions: Array, errors: ConverterErrors | None = None) -> tuple[Array, Counts]:
+        """Return what `read` and `count_clipped` do, at once."""
+        if self.bits is None:
+            return fractions, np.zeros(len(fractions), dtype=np.int64)
+        exact = self._before_rounding(fractions, errors)
+        return self._nearest(exact), self._count_beyond(exact)
+
+    def _count_beyond(self, exact: Array) -> Counts:
         return np.asarray(np.count_nonzero(np.abs(exact) >= self.code_max + 0.5, axis=1))
 
-    def _with_errors(self, fractions: Array, errors: ConverterErrors) -> Array:
+    def _before_rounding(self, fractions: Array, errors: ConverterErrors | None) -> Array:
         """Return what an ADC rounds, in codes."""
+        if errors is None:
+            return fractions * self.code_max
         y = fractions * self.code_max * (1 + errors.gain_error) + errors.offset
         # The last transition is half an LSB below the last code: there the profile ends.
         x = np.clip(y / (self.code_max - 0.5), -1, 1)

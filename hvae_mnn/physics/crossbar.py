@@ -53,6 +53,11 @@ class Transfer:
     gain: float
     v_offset: Array
 
+    @property
+    def coupled(self) -> bool:
+        """Whether bit lines share wires or drivers, so that one amplifier's saturation moves other outputs."""
+        return bool((self.loaded != np.diag(np.diag(self.loaded))).any())
+
     def read(self, rows: Array, noise: Array | None = None) -> Array:
         """Return column voltages, (batch, columns).
 
@@ -64,8 +69,7 @@ class Transfer:
         v_offset = np.broadcast_to(v_offset, (len(rows), len(self.loaded)))
         outputs = rows @ self.matrix + v_offset @ self.offsets
         beyond = np.abs(outputs) > self.limit
-        coupled = np.count_nonzero(self.loaded - np.diag(np.diag(self.loaded))) > 0
-        matters = beyond.any(axis=1) if coupled else beyond[:, self.columns :].any(axis=1)
+        matters = beyond.any(axis=1) if self.coupled else beyond[:, self.columns :].any(axis=1)
         for sample in np.flatnonzero(matters):
             signs = np.sign(outputs[sample]) * beyond[sample]
             outputs[sample] = self._saturate(rows[sample] @ self.currents, signs, v_offset[sample])

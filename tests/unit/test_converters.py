@@ -101,6 +101,16 @@ def test_without_bits_fractions_pass_without_errors() -> None:
     assert Converter(None).read(fractions, some).tolist() == fractions.tolist()
 
 
+@pytest.mark.parametrize("bits", [None, 3, 8])
+def test_codes_and_their_clipped_ones_at_once(bits: int | None) -> None:
+    converter, fractions = Converter(bits), np.random.default_rng(2).normal(size=(50, 2))
+    for some in (None, errors([0.4, 0, -0.25, 0.1], [0, 0.3, 0, 0], offset=0.5, gain_error=0.1)):
+        codes, clipped = converter.read_and_count(fractions, some)
+        np.testing.assert_array_equal(codes, converter.read(fractions, some))
+        np.testing.assert_array_equal(clipped, converter.count_clipped(fractions, some))
+        assert (clipped.sum() > 0) == (bits is not None)
+
+
 def test_parameters_are_those_of_the_subcircuits() -> None:
     some = errors([0.1, 0, -0.25, 1e-9], [1, 2, 3, 4], offset=-0.5, gain_error=0.02)
     text = "offset=-0.5 gain_error=0.02 i2=0.10000000000000001 i3=0 i4=-0.25 i5=1.0000000000000001e-09"
