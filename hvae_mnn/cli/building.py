@@ -77,7 +77,11 @@ def _widths(context: click.Context, option: click.Parameter, text: str | None) -
     help="Share of decoder input words hidden in training.",
 )
 @click.option("--kl-warmup", type=click.FloatRange(min=0), help="Epochs over which the weight of the KL rises to 1.")
-@click.option("--half/--full", "half", default=None, help="Store 16-bit or 32-bit weights.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="How weights are rounded, measured and stored.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of everything random in training.  [default: 0]")
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as one JSON object.")

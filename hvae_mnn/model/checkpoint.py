@@ -3,6 +3,12 @@
 The file is torch's zip format holding plain values and tensors. It is opened with
 `weights_only=True` and nothing else, so opening one never runs code. No sentence of the corpus is
 in it: the vocabulary is, and so are activations (`calibration`) and their ranges.
+
+There are two layouts. Version 1 holds weights as float32 or float16 tensors. Version 2 holds bfloat16
+weights, each as a tensor of packed bytes whose shape only the config tells: the high bytes (sign and
+exponent) apart from the low ones (mantissa), deflated, because the former take few values and deflate
+finds that only where they are by themselves. What is packed is unpacked here, never by torch: it reads
+deflated zip files without a promise to, and without a bound on their size.
 """
 
 import hashlib
@@ -35,6 +41,7 @@ from hvae_mnn.model.layers import (
     layer_weights,
     software_parts,
 )
+from hvae_mnn.model.precision import pack, round_weight, unpack
 from hvae_mnn.model.vae import TextVae
 
 __all__ = [
@@ -50,6 +57,7 @@ __all__ = [
 
 FORMAT = "hvae-mnn checkpoint"
 VERSION = 1
+PACKED_VERSION = 2
 _PARTS = ("config", "vocabulary", "weights", "calibration", "ranges", "metrics", "provenance")
 
 
@@ -114,39 +122,47 @@ class Checkpoint:
             digest.update(self.weights[name].astype("<f4").tobytes())
         return digest.hexdigest()
 
-    def rounded_to_half(self) -> "Checkpoint":
-        """Return the checkpoint with its weights rounded to what 16-bit floats can hold."""
-        with np.errstate(over="ignore"):
-            rounded = {name: value.astype(np.float16) for name, value in self.weights.items()}
-        return replace(self, weights={name: value.astype(np.float32) for name, value in rounded.items()})
+    def rounded(self, precision: str) -> "Checkpoint":
+        """Return the checkpoint with its weights rounded to what a precision can hold, still as float32 arrays.
+
+        Raises:
+            CheckpointError: A weight does not fit into 16 bits, or there is no such precision.
+        """
+        return replace(self, weights={name: round_weight(value, precision) for name, value in self.weights.items()})
 
 
-def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, half: bool = False) -> None:
+def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, precision: str = "float32") -> None:
     """Write a checkpoint whole or not at all.
 
     Args:
         checkpoint: What to write.
         path: The file; its folder is made if it is missing.
-        half: Store weights as 16-bit floats.
+        precision: Round and store weights as `float32`, `float16` or `bfloat16`.
 
     Raises:
         CheckpointError: The disk is full or the folder cannot be written, or a weight does not fit
             into 16 bits. A file that stood there before is untouched.
     """
-    stored = checkpoint.rounded_to_half() if half else checkpoint
-    precision = np.float16 if half else np.float32
+    stored = checkpoint.rounded(precision)
     payload = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": PACKED_VERSION if precision == "bfloat16" else VERSION,
         "config": stored.config.stored(),
         "vocabulary": "\n".join(stored.vocabulary.words),
-        "weights": {name: torch.from_numpy(value.astype(precision)) for name, value in stored.weights.items()},
+        "weights": {name: _packed(value, precision) for name, value in stored.weights.items()},
         "calibration": {name: torch.from_numpy(value.astype(np.float16)) for name, value in stored.calibration.items()},
         "ranges": {layer: dict(groups) for layer, groups in stored.ranges.items()},
         "metrics": dict(stored.metrics),
         "provenance": dict(stored.provenance),
     }
     write_whole(payload, path)
+
+
+def _packed(value: NDArray[np.float32], precision: str) -> torch.Tensor:
+    """Return a rounded weight as its file holds it."""
+    if precision == "bfloat16":
+        return torch.frombuffer(bytearray(pack(value)), dtype=torch.uint8)
+    return torch.from_numpy(value.astype(np.float16 if precision == "float16" else np.float32))
 
 
 def write_whole(payload: Mapping[str, Any], path: str | Path) -> None:
@@ -193,7 +209,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         return _from_payload(payload)
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {str(source)!r}: {error}") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, MemoryError) as error:
         raise CheckpointError(
             f"checkpoint {str(source)!r} is malformed ({error}); expected a file written by "
             "`hvae-mnn train`. Train the model again."
@@ -206,6 +222,8 @@ def load_plain(source: Path) -> Any:
         raise CheckpointError(
             f"checkpoint {str(source)!r} does not exist; expected a file written by `hvae-mnn train`. Check the path."
         )
+    if _is_compressed(source):
+        raise _not_a_checkpoint(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickle protocols before it refuses the file
@@ -219,6 +237,15 @@ def load_plain(source: Path) -> Any:
         raise _not_a_checkpoint(source) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError) as error:
         raise _not_a_checkpoint(source) from error
+
+
+def _is_compressed(source: Path) -> bool:
+    """Whether it is a zip file that may be any number of times as large once torch has opened it."""
+    try:
+        with zipfile.ZipFile(source) as archive:
+            return any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist())
+    except (ValueError, OSError, NotImplementedError, zipfile.BadZipFile):
+        return False  # no zip file, or one that torch refuses
 
 
 def _names_code(source: Path) -> bool:
@@ -248,10 +275,10 @@ def _not_a_checkpoint(source: Path) -> CheckpointError:
 def _check_payload(payload: Any, source: Path) -> None:
     if not isinstance(payload, dict) or payload.get("format") != FORMAT:
         raise _not_a_checkpoint(source)
-    if payload.get("version") != VERSION:
+    if payload.get("version") not in (VERSION, PACKED_VERSION):
         raise CheckpointError(
             f"checkpoint {str(source)!r} has format version {payload.get('version')!r}; this program reads "
-            f"version {VERSION}. Use the program that wrote it or train the model again."
+            f"versions {VERSION} and {PACKED_VERSION}. Use the program that wrote it or train the model again."
         )
     missing = [part for part in _PARTS if part not in payload]
     if missing:
@@ -262,11 +289,15 @@ def _check_payload(payload: Any, source: Path) -> None:
 
 
 def _from_payload(payload: Mapping[str, Any]) -> Checkpoint:
+    config = _config(payload["config"])
+    weights = {name: _array(value) for name, value in payload["weights"].items()}
+    if payload["version"] == PACKED_VERSION:
+        weights = _unpacked(config, weights)
     return Checkpoint(
-        config=_config(payload["config"]),
+        config=config,
         vocabulary=Vocabulary(tuple(payload["vocabulary"].split("\n"))),
-        weights={name: value.numpy().astype(np.float32) for name, value in payload["weights"].items()},
-        calibration={name: value.numpy().astype(np.float32) for name, value in payload["calibration"].items()},
+        weights={name: value.astype(np.float32) for name, value in weights.items()},
+        calibration={name: _array(value).astype(np.float32) for name, value in payload["calibration"].items()},
         ranges={
             layer: {group: float(value) for group, value in groups.items()}
             for layer, groups in payload["ranges"].items()
@@ -274,6 +305,27 @@ def _from_payload(payload: Mapping[str, Any]) -> Checkpoint:
         metrics={str(name): float(value) for name, value in payload["metrics"].items()},
         provenance={str(name): str(value) for name, value in payload["provenance"].items()},
     )
+
+
+def _array(value: torch.Tensor) -> NDArray[Any]:
+    """Return a stored tensor as it is; one that repeats its few entries to any size is refused."""
+    if value.untyped_storage().nbytes() < value.nbytes:
+        raise ValueError(f"an array of {value.nbytes} bytes has {value.untyped_storage().nbytes()} in the file")
+    return value.numpy()
+
+
+def _unpacked(config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    shapes = _weight_shapes(config)
+    _check_names(shapes, weights)
+    values = {}
+    for name, shape in shapes.items():
+        if weights[name].dtype != np.uint8:
+            raise CheckpointError(f"weight {name} is {weights[name].dtype}; expected packed bytes. Restore the file.")
+        try:
+            values[name] = unpack(weights[name].tobytes(), shape)
+        except ValueError as error:
+            raise CheckpointError(f"weight {name} {error}. Restore the file.") from error
+    return values
 
 
 def _config(values: Mapping[str, Any]) -> ModelConfig:
@@ -287,15 +339,23 @@ def _config(values: Mapping[str, Any]) -> ModelConfig:
     return ModelConfig(**{**values, **pairs})
 
 
-def _check_weights(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> None:
+def _weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in TextVae(config).state_dict().items()}
-    odd = sorted(set(expected) ^ set(weights))
+        return {name: tuple(value.shape) for name, value in TextVae(config).state_dict().items()}
+
+
+def _check_names(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    odd = sorted(set(expected) ^ set(found))
     if odd:
         raise CheckpointError(
             f"weights and config disagree on {', '.join(odd)}; expected exactly the weights of config's "
             "cells. Restore the file."
         )
+
+
+def _check_weights(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    expected = _weight_shapes(config)
+    _check_names(expected, weights)
     for name, shape in expected.items():
         found = weights[name]
         if found.shape != shape:
@@ -303,5 +363,5 @@ def _check_weights(config: ModelConfig, weights: Mapping[str, NDArray[np.float32
         if not math.isfinite(float(np.abs(found).max(initial=0.0))):
             raise CheckpointError(
                 f"weight {name} holds NaN or infinite values; expected finite numbers. Train the model again "
-                "with a lower learning rate, or without half precision."
+                "with a lower learning rate, or with --precision float32."
             )

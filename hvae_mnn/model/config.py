@@ -7,6 +7,7 @@ from typing import Any
 from hvae_mnn.errors import CheckpointError
 
 CELLS = ("lstm", "gru", "rnn")
+PRECISIONS = ("float32", "float16", "bfloat16")
 LATENT_MODES = ("last", "per-step", "none")
 ADDED: Mapping[str, Any] = {"peepholes": False}
 """Values that files of the first models do not have, and what they stand for there."""

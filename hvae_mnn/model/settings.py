@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from hvae_mnn.errors import TrainingError
-from hvae_mnn.model.config import ModelConfig
+from hvae_mnn.model.config import PRECISIONS, ModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class TrainConfig:
         epochs: Passes over the training split.
         seed: Seed of initial weights, order, dropout and sampling.
         peepholes: Whether `lstm` layers have peepholes; see `ModelConfig`.
-        half: Round the final weights to 16 bits, measure them so and store them so.
+        precision: How the final weights are rounded, measured and stored: `float32`, `float16` or `bfloat16`.
     """
 
     preset: str = "tiny"
@@ -55,7 +55,7 @@ class TrainConfig:
     epochs: int = 20
     seed: int = 0
     peepholes: bool = False
-    half: bool = False
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "adam_eps", "clip", "batch", "epochs"):
@@ -66,6 +66,10 @@ class TrainConfig:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise TrainingError(f"training option {name} is {value}; expected 0 or more. Change it.")
+        if self.precision not in PRECISIONS:
+            raise TrainingError(
+                f"training option precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}. Change it."
+            )
         object.__setattr__(self, "hidden", self.model_config(vocabulary_size=5).hidden)
 
     def model_config(self, vocabulary_size: int) -> ModelConfig:
@@ -86,7 +90,7 @@ PRESETS: Mapping[str, TrainConfig] = {
         kl_warmup=12.0,
         batch=32,
         epochs=24,
-        half=True,
+        precision="float16",
     ),
     # The shipped model of the generated grammar. Small steps on small batches: at 5e-3 and 64 the
     # latent learns the words several times more slowly.
@@ -114,6 +118,6 @@ PRESETS: Mapping[str, TrainConfig] = {
         weight_decay=1e-5,
         adam_eps=1e-6,
         epochs=16,
-        half=True,
+        precision="bfloat16",
     ),
 }

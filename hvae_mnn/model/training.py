@@ -171,8 +171,7 @@ class _Run:
         """
         weights = {name: value.numpy() for name, value in self.best.items()}
         checkpoint = Checkpoint(self.model.config, self.corpus.vocabulary, weights)
-        if self.config.half:
-            checkpoint = checkpoint.rounded_to_half()
+        checkpoint = checkpoint.rounded(self.config.precision)
         model = checkpoint.build_model()
         if model.config.has_latent:
             calibration = calibrate(model, self.corpus.train, seed=self.config.seed)
@@ -183,7 +182,7 @@ class _Run:
             | {"best_epoch": float(self.best_epoch), "valid_loss": self.best_loss},
             provenance=_provenance(self.corpus, self.config) | dict(provenance),
         )
-        save_checkpoint(checkpoint, self.out, half=self.config.half)
+        save_checkpoint(checkpoint, self.out, precision=self.config.precision)
         state_path(self.out).unlink(missing_ok=True)
         return checkpoint
 
@@ -229,7 +228,9 @@ class _Run:
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     def _identity(self) -> dict[str, Any]:
-        return asdict(self.config) | {"corpus": self.corpus.fingerprint()}
+        """What decides the weights; precision only rounds them at the end, so a run may finish at another."""
+        settings = {name: value for name, value in asdict(self.config).items() if name != "precision"}
+        return settings | {"corpus": self.corpus.fingerprint()}
 
     def _save(self) -> None:
         state = {

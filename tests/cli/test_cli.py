@@ -244,7 +244,10 @@ def test_without_libngspice_the_message_says_what_to_install() -> None:
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("wiring", [("--hidden", "6"), ("--hidden", "6,5,7", "--peepholes", "--encoder", "gru+lstm")])
+@pytest.mark.parametrize(
+    "wiring",
+    [("--hidden", "6", "--precision", "bfloat16"), ("--hidden", "6,5,7", "--peepholes", "--encoder", "gru+lstm")],
+)
 def test_a_short_training_run_writes_a_checkpoint_that_compiles(wiring: tuple[str, ...]) -> None:
     sizes = (*wiring, "--embedding", "8", "--latent", "4", "--epochs", "1", "--batch", "512")
     result = run("train", "--corpus", "grammar", "--preset", "grammar", *sizes, "--out", "m.pt", "--json")

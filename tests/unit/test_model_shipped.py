@@ -15,7 +15,11 @@ from hvae_mnn.model.measures import evaluate_likelihood, evaluate_reconstruction
 from hvae_mnn.model.training import PRESETS
 
 MODELS = Path(__file__).parents[2] / "models"
-NAMES = ("grammar", "ptb")
+HASHES = {
+    "grammar": "b926b1585928397aab211b9e978ebcc770258fac5d91b2e9b4d92f778b1d8605",
+    "ptb": "4e075144f612700be32841d83b04ca4d6f96b8b9620c3651131ea6ed5dfc79ec",
+}
+NAMES = tuple(HASHES)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,6 +41,7 @@ def test_a_shipped_model_is_small_whole_and_says_where_it_comes_from(name: str) 
     checkpoint = load_checkpoint(path)
 
     assert path.stat().st_size <= 5_000_000
+    assert checkpoint.content_hash() == HASHES[name]
     assert checkpoint.provenance["corpus"] == name
     assert checkpoint.provenance["command"].startswith("hvae-mnn train --corpus ")
     assert list(checkpoint.calibration) == list(checkpoint.ranges) == ["encoder1", "encoder2", "decoder"]
@@ -50,6 +55,8 @@ def test_a_shipped_model_is_small_whole_and_says_where_it_comes_from(name: str) 
 def test_a_shipped_model_was_trained_with_its_preset(name: str, preset: str) -> None:
     before = {option: str(value) for option, value in ADDED.items()}
     provenance = before | dict(load_checkpoint(MODELS / f"{name}.pt").provenance)
+    if half := provenance.pop("half", None):  # the name and values of precision when these were trained
+        provenance["precision"] = {"True": "float16", "False": "float32"}[half]
 
     for option in PRESETS[preset].__dataclass_fields__:
         value = getattr(PRESETS[preset], option)

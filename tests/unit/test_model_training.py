@@ -174,12 +174,16 @@ def test_training_reports_every_batch_and_every_epoch(corpus: Corpus, tmp_path: 
     assert ends[1].train_loss < ends[0].train_loss
 
 
-def test_half_precision_is_measured_as_it_is_stored(corpus: Corpus, tmp_path: Path) -> None:
-    checkpoint = train(corpus, replace(TINY, half=True), tmp_path / "model.pt", threads=1)
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_precision_is_measured_as_it_is_stored(
+    corpus: Corpus, uninterrupted: Checkpoint, tmp_path: Path, precision: str
+) -> None:
+    checkpoint = train(corpus, replace(TINY, precision=precision), tmp_path / "model.pt", threads=1)
 
     loaded = load_checkpoint(tmp_path / "model.pt")
 
-    assert loaded.content_hash() == checkpoint.content_hash() == checkpoint.rounded_to_half().content_hash()
+    assert loaded.content_hash() == checkpoint.content_hash() == uninterrupted.rounded(precision).content_hash()
+    assert loaded.provenance["precision"] == precision
     again = measures.measure_all(loaded.build_model(), corpus.test, seed=TINY.seed)
     assert again == pytest.approx({name: loaded.metrics[name] for name in again}, rel=1e-5)
 
@@ -236,6 +240,24 @@ def test_a_state_of_before_peepholes_goes_on_without_them(corpus: Corpus, tmp_pa
         train(corpus, TINY, out, progress=StopAt(1))
 
 
+@pytest.mark.parametrize("half", [True, False])
+def test_a_state_of_before_precision_goes_on_at_any(
+    corpus: Corpus, uninterrupted: Checkpoint, tmp_path: Path, half: bool
+) -> None:
+    """It rounds the weights when training is over, so a state does not depend on it."""
+    out = tmp_path / "model.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(corpus, replace(TINY, precision="float16"), out, progress=StopAt(30), threads=1)
+    state = torch.load(state_path(out), weights_only=True)
+    assert not {"half", "precision"} & set(state["identity"])
+    state["identity"]["half"] = half
+    torch.save(state, state_path(out))
+
+    resumed = train(corpus, replace(TINY, precision="bfloat16"), out, threads=1)
+
+    assert resumed.content_hash() == uninterrupted.rounded("bfloat16").content_hash()
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"\x80\x04K\x05."])
 def test_a_damaged_state_is_refused(corpus: Corpus, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.pt.training").write_bytes(content)
@@ -284,6 +306,7 @@ def test_a_sentence_past_the_limit_is_named_before_training(corpus: Corpus, tmp_
         ({"batch": -4}, r"batch is -4; expected more than 0"),
         ({"weight_decay": -1.0}, r"weight_decay is -1.0; expected 0 or more"),
         ({"kl_warmup": -1.0}, r"kl_warmup is -1.0; expected 0 or more"),
+        ({"precision": "int8"}, r"precision is 'int8'; expected one of float32, float16, bfloat16"),
     ],
 )
 def test_impossible_options_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -301,6 +324,7 @@ def test_the_paper_preset_has_the_papers_sizes() -> None:
 
     assert (paper.embedding, paper.hidden, paper.latent, paper.embedding_dropout) == (512, 256, 32, 0.5)
     assert (paper.batch, paper.weight_decay, paper.adam_eps, paper.kl_warmup) == (64, 1e-5, 1e-6, 0.0)
+    assert [PRESETS[name].precision for name in ("tiny", "grammar", "paper")] == ["float16", "float32", "bfloat16"]
     assert {name: preset.preset for name, preset in PRESETS.items()} == {name: name for name in PRESETS}
 
 
