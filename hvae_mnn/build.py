@@ -11,7 +11,7 @@ build/
 import math
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hvae_mnn.compiler.decks import format_deck, library_names
 from hvae_mnn.errors import ArtifactError, UserError
-from hvae_mnn.folders import holds_only, written_whole
+from hvae_mnn.folders import check_replaceable, holds_only, written_whole
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.hardware_rules import check_hardware
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -29,6 +29,7 @@ from hvae_mnn.plan import LayerPlan, Tile, TilePlan
 from hvae_mnn.resources import netlists_folder
 
 Array = NDArray[np.float64]
+Progress = Callable[[str, int, int | None], None]
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -100,27 +101,45 @@ class Build:
         return math.sqrt(squares / self.memristors()) / (array.g_max - array.g_min)
 
 
-def save_build(build: Build, folder: Path, force: bool = False) -> Build:
+def save_build(build: Build, folder: Path, force: bool = False, progress: Progress | None = None) -> Build:
     """Write a Build whole or not at all; the same Build may be written again.
+
+    Args:
+        build: The Build.
+        folder: Where it shall lie.
+        force: Replace another Build.
+        progress: Called with a stage, the decks written and all.
 
     Raises:
         ArtifactError: The folder holds another Build (unless `force`) or something else.
     """
-
-    def may_replace(existing: Path) -> bool:
-        if not (existing / MANIFEST).is_file() or not holds_only(existing, _PARTS):
-            return False
-        if force or _is_same(existing, build.manifest):
-            return True
-        raise ArtifactError(f"{existing}: the folder holds another build; choose another --out or give --force")
-
-    with written_whole(folder, may_replace) as draft:
+    with written_whole(folder, lambda there: _may_replace(there, build.manifest, force)) as draft:
         (draft / MANIFEST).write_text(build.manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
         save_checkpoint(build.checkpoint, draft / "model.pt")
         _save_conductances(build, draft / "conductance.npz")
         _save_libraries(build.manifest.hardware, draft / "lib")
-        _save_decks(build, draft)
+        _save_decks(build, draft, progress)
     return Build(build.manifest, build.tiles, build.checkpoint, build.replay, folder)
+
+
+def check_build_folder(
+    folder: Path, checkpoint: Checkpoint, hardware: HardwareConfig, hardware_name: str, force: bool = False
+) -> None:
+    """Refuse a folder that a model's Build may not take the place of, before it is compiled.
+
+    Raises:
+        ArtifactError: As `save_build`.
+    """
+    wanted = Manifest(model_hash=checkpoint.content_hash(), hardware_name=hardware_name, hardware=hardware, layers=())
+    check_replaceable(folder, lambda there: _may_replace(there, wanted, force))
+
+
+def _may_replace(folder: Path, manifest: Manifest, force: bool) -> bool:
+    if not (folder / MANIFEST).is_file() or not holds_only(folder, _PARTS):
+        return False
+    if force or _is_same(folder, manifest):
+        return True
+    raise ArtifactError(f"{folder}: the folder holds another build; choose another --out or give --force")
 
 
 def check_only_build(folder: Path) -> None:
@@ -189,10 +208,12 @@ def load_manifest(folder: Path) -> Manifest:
 
 
 def _is_same(folder: Path, manifest: Manifest) -> bool:
+    """Say whether a folder holds the Build of a manifest, or, for one without layers, of its model and hardware."""
     try:
-        return load_manifest(folder) == manifest
+        found = load_manifest(folder)
     except UserError:
         return False
+    return found == manifest or found.model_copy(update={"layers": ()}) == manifest
 
 
 def _save_conductances(build: Build, path: Path) -> None:
@@ -208,13 +229,19 @@ def _save_libraries(hardware: HardwareConfig, folder: Path) -> None:
         shutil.copyfile(netlists_folder() / f"{name}.lib", folder / f"{name}.lib")
 
 
-def _save_decks(build: Build, folder: Path) -> None:
-    for layer in build.manifest.layers:
-        for plan in layer.tiles:
-            text = format_deck(build.tiles[plan.name], layer, build.manifest.hardware, build.replay[layer.name])
-            path = folder / plan.deck
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+def _save_decks(build: Build, folder: Path, progress: Progress | None) -> None:
+    hardware, plans = (
+        build.manifest.hardware,
+        [(layer, plan) for layer in build.manifest.layers for plan in layer.tiles],
+    )
+    for done, (layer, plan) in enumerate(plans):
+        path = folder / plan.deck
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            format_deck(build.tiles[plan.name], layer, hardware, build.replay[layer.name]), encoding="utf-8"
+        )
+        if progress is not None:
+            progress("decks written", done + 1, len(plans))
 
 
 def _load_tiles(folder: Path, manifest: Manifest) -> dict[str, Tile]:

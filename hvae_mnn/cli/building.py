@@ -146,7 +146,8 @@ def compile_command(
 
     MODEL is a checkpoint file or the name of a shipped model.
     """
-    from hvae_mnn.build import save_build
+    from hvae_mnn.build import check_build_folder, save_build
+    from hvae_mnn.compiler.estimate import check_disk, estimate_build, format_estimate
     from hvae_mnn.compiler.pipeline import compile_model
     from hvae_mnn.hardware_files import load_hardware
     from hvae_mnn.shipped import open_model
@@ -158,9 +159,22 @@ def compile_command(
         with simulation_progress() as progress:
             print_ir_drop(measure_ir_drop(open_model(model), config, progress=progress), config)
         return
-    build = save_build(compile_model(open_model(model), config, name_hardware(hardware, overrides)), out, force)
+    checkpoint, name = open_model(model), name_hardware(hardware, overrides)
+    check_build_folder(out, checkpoint, config, name, force)
+    estimate = estimate_build(checkpoint, config)
+    check_disk(estimate, out)
+    click.echo(f"compiling to {format_estimate(estimate)}", err=True)
+    with simulation_progress() as progress:
+        compiled = compile_model(checkpoint, config, name, progress)
+        build = save_build(compiled, out, force, progress)
+    _print_build(build)
+    _warn_unsettled(build)
+
+
+def _print_build(build: "Build") -> None:
+    """Print a saved Build: its decks, each layer's tiles, and what became of its weights."""
     name = build.manifest.hardware_name
-    click.echo(f"{out}: {len(build.tiles)} decks, {build.memristors()} memristors, hardware {name}")
+    click.echo(f"{build.folder}: {len(build.tiles)} decks, {build.memristors()} memristors, hardware {name}")
     for layer in build.manifest.layers:
         clipped = sum(tile.clipped_weights for tile in layer.tiles)
         scales = ", ".join(f"{group.name} {group.size} (full scale {group.x_max:.3g})" for group in layer.groups)
@@ -174,7 +188,6 @@ def compile_command(
         )
     if error := build.programming_error():
         click.echo(f"  programming error: rms {error:.2%} of the conductance range, stuck cells included")
-    _warn_unsettled(build)
 
 
 @click.command(cls=Command, epilog="hvae-mnn program build/ --cells-per-tile 16 --out programming/")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.compiler.decks import format_memristor
+from hvae_mnn.compiler.array_decks import format_memristor
 from hvae_mnn.hardware import AistMemristor, HardwareConfig
 from hvae_mnn.physics.memristor import closed_form_time, state_of
 

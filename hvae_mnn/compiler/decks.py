@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.hardware import AistMemristor, HardwareConfig
+from hvae_mnn.compiler.array_decks import emit_array
+from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.physics.amplifiers import amplifier_offsets, feedback_capacitance
 from hvae_mnn.physics.converters import ADC_ERRORS, DAC_ERRORS, Converter, draw_errors
 from hvae_mnn.physics.crossbar import solve_array
@@ -30,7 +31,6 @@ from hvae_mnn.physics.encoding import (
     pulse_time,
     split_cycles,
 )
-from hvae_mnn.physics.memristor import state_of
 from hvae_mnn.plan import BIAS, LayerPlan, Tile
 
 Array = NDArray[np.float64]
@@ -52,14 +52,15 @@ def format_deck(tile: Tile, layer: LayerPlan, config: HardwareConfig, inputs: Ar
         config: The hardware.
         inputs: Calibration vector that a bare run replays, fractions of full scale, (inputs,).
     """
+    ports = solve_array(tile, config)
     lines: list[str] = []
     lines += emit_header(tile, layer, config)
     lines += (f".include ../../../lib/{name}.lib" for name in library_names(config))
     lines += emit_options(config)
     lines += emit_clocks(config)
     lines += emit_drivers(tile, config, inputs)
-    lines += emit_array(tile, config)
-    lines += emit_columns(tile, config)
+    lines += emit_array(tile, config, ports)
+    lines += emit_columns(tile, config, ports.load)
     lines += emit_analysis(tile, config)
     return "\n".join(lines) + "\n.end\n"
 
@@ -186,108 +187,19 @@ def emit_drivers(tile: Tile, config: HardwareConfig, inputs: Array) -> Iterator[
             yield f"Xdac_{j} code{j} en rp{j} rn{j} {model} v_ref={config.drive.v_read:.17g}{own}"
 
 
-def emit_array(tile: Tile, config: HardwareConfig) -> Iterator[str]:
-    """Yield the crosspoints (and the reference column, where the scheme has one) with their wires."""
-    if config.array.wires == "reduced":
-        yield from _emit_ports(tile, config)
-        return
-    if config.array.wires == "full":
-        yield from _emit_wires(tile, config)
-    dynamic = config.array.memristor == "dynamic"
-    states = state_of(tile.g, config.memristor) if dynamic else tile.g
-    for j in range(tile.plan.rows):
-        if tile.plan.r_reference is not None:
-            row, reference = _crosspoint_node(config, "p", j, tile.plan.columns), _bit_node(config, tile, j, "ref")
-            yield f"Rs_{j} {row} {reference} {tile.plan.r_s:.17g}"
-        for k in range(tile.plan.columns):
-            positive, negative = (_crosspoint_node(config, line, j, k) for line in "pn")
-            nodes = positive, negative, _bit_node(config, tile, j, k)
-            if dynamic:
-                yield from _dynamic_crosspoint(tile, config, j, k, float(states[j, k]), nodes)
-            else:
-                yield from _static_crosspoint(tile, j, k, nodes)
+def emit_columns(tile: Tile, config: HardwareConfig, load: Array) -> Iterator[str]:
+    """Yield each column's amplifier, sample-and-hold and ADC, and the reference column's amplifier.
 
-
-def _crosspoint_node(config: HardwareConfig, line: str, j: int, k: int) -> str:
-    """Return the node of a row line, `p` or `n`, at a crosspoint."""
-    return f"{line}{j}_{k}" if config.array.wires == "full" else f"r{line}{j}"
-
-
-def _bit_node(config: HardwareConfig, tile: Tile, j: int, k: int | str) -> str:
-    """Return the node of a bit line, a column's or `ref`, at a row; below the last row it is the amplifier's."""
-    return f"b{j}_{k}" if config.array.wires == "full" and j < tile.plan.rows else f"c{k}"
-
-
-def _emit_wires(tile: Tile, config: HardwareConfig) -> Iterator[str]:
-    """Yield every segment: `Rwp_j_k` and `Rwn_j_k` lead to crosspoint k of row j, `Rwb_j_k` from it down column k."""
-    array, plan = config.array, tile.plan
-    columns: list[int | str] = [*range(plan.columns)] + ([] if plan.r_reference is None else ["ref"])
-    for j in range(plan.rows):
-        for line in "pn" if plan.r_reference is None else "p":
-            yield f"Rw{line}_{j}_0 r{line}{j} {line}{j}_0 {array.r_driver + array.r_wire:.17g}"
-            for k in range(1, len(columns)):
-                yield f"Rw{line}_{j}_{k} {line}{j}_{k - 1} {line}{j}_{k} {array.r_wire:.17g}"
-        for column in columns:
-            here, below = _bit_node(config, tile, j, column), _bit_node(config, tile, j + 1, column)
-            yield f"Rwb_{j}_{column} {here} {below} {array.r_wire:.17g}"
-
-
-def _emit_ports(tile: Tile, config: HardwareConfig) -> Iterator[str]:
-    """Yield the port admittance: `Gt_j_k` from row j into column k, `Rl_k` and `Rl_k_m` what the amplifiers see."""
-    ports = solve_array(tile, config)
-    columns = [f"c{k}" for k in range(tile.plan.columns)] + ([] if tile.plan.r_reference is None else ["cref"])
-    for j, row in enumerate(ports.transfer.tolist()):
-        for k, (column, g) in enumerate(zip(columns, row, strict=True)):
-            yield f"Gt_{j}_{k} 0 {column} rp{j} 0 {g:.17g}"
-    to_ground, between = ports.load.sum(axis=1).tolist(), (-ports.load).tolist()
-    for k, column in enumerate(columns):
-        yield f"Rl_{k} {column} 0 {1 / to_ground[k]:.17g}"
-        for m in range(k):
-            if between[k][m] > 0:
-                yield f"Rl_{k}_{m} {column} {columns[m]} {1 / between[k][m]:.17g}"
-
-
-def _static_crosspoint(tile: Tile, j: int, k: int, nodes: tuple[str, str, str]) -> Iterator[str]:
-    positive, negative, bit = nodes
-    if tile.plan.r_s is None:
-        yield f"Rp_{j}_{k} {positive} {bit} {1 / tile.g[j, k]:.17g}"
-        yield f"Rm_{j}_{k} {negative} {bit} {1 / tile.g[tile.plan.rows + j, k]:.17g}"
-    elif tile.plan.r_reference is None:
-        yield f"Rs_{j}_{k} {positive} {bit} {tile.plan.r_s:.17g}"
-        yield f"Rm_{j}_{k} {negative} {bit} {1 / tile.g[j, k]:.17g}"
-    else:
-        yield f"Rm_{j}_{k} {positive} {bit} {1 / tile.g[j, k]:.17g}"
-
-
-def _dynamic_crosspoint(
-    tile: Tile, config: HardwareConfig, j: int, k: int, state: float, nodes: tuple[str, str, str]
-) -> Iterator[str]:
-    device = format_memristor(config.aist("array.memristor = dynamic"), state)
-    positive, negative, bit = nodes
-    if tile.plan.r_reference is None:
-        r_s = tile.plan.r_s
-        yield f"Xm_{j}_{k} {positive} {negative} {bit} x{j}_{k} crosspoint_dynamic r_s={r_s:.17g} {device}"
-    else:
-        yield f"Xm_{j}_{k} {positive} {bit} x{j}_{k} memristor_dynamic {device}"
-
-
-def format_memristor(m: AistMemristor, state: float) -> str:
-    """Return the parameters of `netlists/memristor_dynamic.lib` for a memristor that starts at a state, 0..1."""
-    return (
-        f"x0={state:.17g} r_on={m.r_on:.17g} r_off={m.r_off:.17g} v_set={m.v_set:.17g} v_reset={m.v_reset:.17g} "
-        f"mobility={m.mobility:.17g} thickness={m.thickness:.17g} i_0={m.i_0:.17g} i_off={m.i_off:.17g} "
-        f"i_on={m.i_on:.17g} window={int(m.window == 'directional')} window_p={m.window_p} "
-        f"window_floor={m.window_floor:.17g} v_soft={m.v_soft:.17g} pole_width={m.pole_width:.17g}"
-    )
-
-
-def emit_columns(tile: Tile, config: HardwareConfig) -> Iterator[str]:
-    """Yield each column's amplifier, sample-and-hold and ADC, and the reference column's amplifier."""
+    Args:
+        tile: Conductances and scales.
+        config: The hardware.
+        load: Admittance between the bit lines, siemens, (amplifiers, amplifiers), which trims integrators.
+    """
     adc, name, columns = Converter(config.adc.bits), _adc_name(config), tile.plan.columns
     model = name if adc.bits is None else f"{name} code_max={adc.code_max:g}"
     errors = draw_errors(config.adc, tile.plan.name, ADC_ERRORS, columns, config.device.seed)
     offsets, pulses = amplifier_offsets(tile.plan, config).tolist(), config.drive.pulsed
-    c_f = feedback_capacitance(tile.plan, config, solve_array(tile, config).load) if pulses else 0.0
+    c_f = feedback_capacitance(tile.plan, config, load) if pulses else 0.0
     if tile.plan.r_reference is not None:
         yield f"Xref cref ref {_transimpedance(config, tile.plan.r_reference, offsets[-1])}"
     for k in range(columns):

@@ -164,13 +164,19 @@ def settled_cycle(tile: Tile, config: HardwareConfig, error: float) -> float:
 
 
 def _slowest_rate(tile: Tile, config: HardwareConfig) -> float:
-    amplifier, plan = config.amplifier, tile.plan
+    amplifier = config.amplifier
     rates = [1 / config.dac.settling if config.dac.settling else np.inf]
     if amplifier.gain is not None:
-        omega, between = 2 * np.pi * amplifier.gain_bandwidth, 0.0 if plan.r_reference is None else 1 / plan.r_reference
-        noise_gain = 1 + plan.r_f * (np.diag(solve_array(tile, config).load)[: plan.columns].max() + between)
-        rates.append(omega if config.drive.pulsed else omega * (1 / amplifier.gain + 1 / noise_gain))
+        omega = 2 * np.pi * amplifier.gain_bandwidth
+        rates.append(omega if config.drive.pulsed else omega * (1 / amplifier.gain + 1 / _noise_gain(tile, config)))
     return float(min(rates))
+
+
+def _noise_gain(tile: Tile, config: HardwareConfig) -> float:
+    """Return the largest noise gain of a tile's transimpedances."""
+    plan, load = tile.plan, np.diag(solve_array(tile, config).load)
+    between = 0.0 if plan.r_reference is None else 1 / plan.r_reference
+    return float(1 + plan.r_f * (load[: plan.columns].max() + between))
 
 
 def _settling_time(config: HardwareConfig) -> float:
