@@ -223,7 +223,8 @@ def count_reads(build: Build, steps: Mapping[str, int]) -> int:
 
 def speak(build: Build, text: str, workers: int) -> Spoken:
     """Run a sentence through ngspice; the decoder says one word more than it has."""
-    ids, unknown = read_sentence(build, text)
+    words = read_sentence(build, text)
+    ids, unknown = words.ids, words.unknown
     if unknown:
         print(f"not in the vocabulary: {', '.join(unknown)}", file=sys.stderr)
     build = replace(build, checkpoint=talkative(build.checkpoint, len(ids) + 1))
@@ -335,7 +336,7 @@ def time_steps(variants: Mapping[str, tuple[Build, int]], steps: int) -> dict[st
 def run_pulse_width(bench: Bench) -> Iterator[Row]:
     whole, workers = bench.build("pulse-width"), bench.options.workers
     sample = draw_tiles(whole, bench.options.pulse_tiles)
-    words = len(read_sentence(whole, bench.options.sentence)[0])
+    words = len(read_sentence(whole, bench.options.sentence).ids)
     reads = count_reads(whole, {"encoder1": words + 2, "encoder2": words + 2, "decoder": words + 1})
     with SpiceEngine(sample, workers) as engine:
         step = float(np.median([time_step(sample, engine, number) for number in range(3)]))

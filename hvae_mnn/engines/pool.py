@@ -37,6 +37,7 @@ class WorkerPool:
         try:
             for _ in range(size):
                 self._workers.append(_Worker(factory))
+            _spread_over_cores(self.pids())
         except BaseException:
             self.close()
             raise
@@ -155,6 +156,16 @@ class Fork:
         """Let it end, and wait until it has."""
         self._pipe.close()
         os.waitpid(self.pid, 0)
+
+
+def _spread_over_cores(pids: Sequence[int]) -> None:
+    """Keep each of as many workers as there are cores on one, with its forks: what is read next may be in its cache."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    if len(pids) == len(cores) > 1:
+        for pid, core in zip(pids, cores, strict=True):
+            os.sched_setaffinity(pid, {core})
 
 
 def serve(fd: int, factory: str) -> None:

@@ -22,7 +22,7 @@ from hvae_mnn.waveforms import WaveformFiles
 Array = NDArray[np.float64]
 
 _Job = tuple[int, Array, Array | None]  # deck number, codes (cycles, rows), offsets (cycles, amplifiers)
-_LOADED_AT_ONCE = 4  # decks of a worker between two reports of progress
+_LOADED_AT_ONCE = 8  # decks of a worker between two reports of progress
 _FACTORY = "hvae_mnn.engines.spice_host:SpiceHost"
 
 

@@ -10,6 +10,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,7 @@ class SpiceWorker:
         self._ngspice = load_ngspice()
         self._deck: Deck
         self._prepared = self._paused = False  # whether for a sweep, and whether one waits for its next point
+        self._places: list[Any] = []  # where a paused sweep leaves codes and held voltages
         self.version = check_version(self._ngspice)
         self.klu = self._ngspice.uses_klu()
 
@@ -102,10 +104,11 @@ class SpiceWorker:
             self._write_offsets(deck, None if offsets is None else offsets[i])
             if deck.how.read is None:
                 self._settle(deck)
+                ends = np.fromiter((place[0] for place in self._places), np.float64)
+                codes[i], held[i] = ends[: deck.columns], ends[deck.columns :]
             else:
                 self._run_cycle(deck, deck.how.read)
-            codes[i], held[i] = self._ends(deck)
-            if deck.how.read is not None:
+                codes[i], held[i] = self._ends(deck)
                 self._ngspice.run("destroy", deck.path)
         return codes, held
 
@@ -166,6 +169,9 @@ class SpiceWorker:
         self._prepared = True
         command, self._paused = "resume" if self._paused else _SWEEP, False  # after an error a new sweep starts
         self._ngspice.run(command, deck.path)
+        if command == _SWEEP:
+            names = [f"{name}{k}" for name in ("adc", "hold") for k in range(deck.columns)]
+            self._places = self._ngspice.places(names, deck.path)
         self._paused = True
 
     def _run_cycle(self, deck: Deck, command: str) -> None:
