@@ -11,7 +11,7 @@ build/
 import math
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,10 @@ from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.hardware_rules import check_hardware
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hvae_mnn.plan import LayerPlan, Tile, TilePlan
+from hvae_mnn.progress import Progress
 from hvae_mnn.resources import netlists_folder
 
 Array = NDArray[np.float64]
-Progress = Callable[[str, int, int | None], None]
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"

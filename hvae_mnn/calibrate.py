@@ -1,6 +1,6 @@
 """Calibrate a Build: converter ranges and weight scales from sentences of a corpus, and what they then clip."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.corpus import UNK, Corpus, Sentence, load_corpus
 from hvae_mnn.physics.encoding import cycles_per_read
 from hvae_mnn.plan import LayerPlan
+from hvae_mnn.progress import Progress
 from hvae_mnn.run import LayerTrace
 
 Array = NDArray[np.float64]
-Progress = Callable[[str, int, int | None], None]
 
 _HELD_OUT = 200
 _MOST_UNKNOWN = 0.9

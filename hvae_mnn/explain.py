@@ -11,7 +11,7 @@ the Run's column values need, what the DAC would cut off is added as the softwar
 but do not round have 24 bits.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.errors import ArtifactError
 from hvae_mnn.factors import CLIPPING, FACTORS, INPUT, OUTPUT, compile_with, hardware_with, widen_range
 from hvae_mnn.physics.converters import Converter
+from hvae_mnn.progress import Progress
 from hvae_mnn.run import Run, share_equal
 from hvae_mnn.simulate import Simulation, draw_noise, hash_build, open_engine, read_sentence
 
 Array = NDArray[np.float64]
-Progress = Callable[[str, int, int | None], None]
 
 _FINE_BITS, _MOST_BITS_MORE = 24, 16
 _SAME = 1e-9

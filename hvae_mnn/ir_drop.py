@@ -1,6 +1,6 @@
 """What wires cost before anything is simulated: errors of tile sums at several tile sizes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,9 @@ from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.physics.crossbar import effective_conductance
 from hvae_mnn.plan import Tile, row_inputs
+from hvae_mnn.progress import Progress
 
 Array = NDArray[np.float64]
-Progress = Callable[[str, int, int | None], None]
 
 TILE_SIZES = (16, 32, 64, 128)
 _SAMPLES = 64

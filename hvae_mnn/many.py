@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from hvae_mnn.build import Build
-from hvae_mnn.engines.base import Engine, Progress
+from hvae_mnn.engines.base import Engine
 from hvae_mnn.errors import ArtifactError, SentenceError
 from hvae_mnn.journal import Journal
+from hvae_mnn.progress import Progress
 from hvae_mnn.simulate import (
     Simulation,
     Words,

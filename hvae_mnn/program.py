@@ -1,6 +1,6 @@
 """Program a Build: write-verify of its cells, all of them in numpy and a sample in SPICE."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,9 @@ from hvae_mnn.physics.programming import CellBank, Draws, TwinCells, Written, fi
 from hvae_mnn.physics.variation import keyed_stream
 from hvae_mnn.plan import Tile
 from hvae_mnn.programmed import Programmed, Sample, may_replace_programmed, save_programmed
+from hvae_mnn.progress import Progress
 
 Array = NDArray[np.float64]
-Progress = Callable[[str, int, int | None], None]
 
 _SECTIONS = ("programming", "stuck")
 _SAMPLE = 0x5A

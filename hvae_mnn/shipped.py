@@ -14,6 +14,7 @@ from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.errors import ArtifactError, CheckpointError, UserError
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint
+from hvae_mnn.progress import Progress
 from hvae_mnn.resources import models_folder, netlists_folder
 
 DEFAULT_MODEL = "ptb"
@@ -43,8 +44,12 @@ def cache_folder() -> Path:
     return user_cache_path("hvae-mnn") / "builds"
 
 
-def cached_build(checkpoint: Checkpoint, hardware: HardwareConfig, hardware_name: str) -> Build:
+def cached_build(
+    checkpoint: Checkpoint, hardware: HardwareConfig, hardware_name: str, progress: Progress | None = None
+) -> Build:
     """Return the Build of a model on some hardware, compiled into the cache where it is not there yet.
+
+    `progress` as `compile_model` and `save_build` take it.
 
     Raises:
         CheckpointError: The model cannot be compiled.
@@ -62,9 +67,9 @@ def cached_build(checkpoint: Checkpoint, hardware: HardwareConfig, hardware_name
         found = load_build(folder)
         return replace(found, manifest=found.manifest.model_copy(update={"hardware_name": hardware_name}))
     except UserError:  # not there yet, or damaged: either way it is made anew
-        build = compile_model(checkpoint, hardware, hardware_name)
+        build = compile_model(checkpoint, hardware, hardware_name, progress)
     try:
-        return save_build(build, folder, force=True)
+        return save_build(build, folder, force=True, progress=progress)
     except ArtifactError as error:
         raise ArtifactError(
             f"the cache of builds cannot be used ({error}); set XDG_CACHE_HOME to a folder that can be written, "

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.build import Build
-from hvae_mnn.engines.base import Engine, Progress, Reading
+from hvae_mnn.engines.base import Engine, Reading
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.engines.spice import SpiceEngine
@@ -25,6 +25,7 @@ from hvae_mnn.model.cells import CellState, first_state, next_state, zero_state
 from hvae_mnn.model.corpus import EOS, SOS
 from hvae_mnn.model.projection import Projection
 from hvae_mnn.model.vae import check_sentence
+from hvae_mnn.progress import Progress
 from hvae_mnn.recording import Recording
 from hvae_mnn.run import LayerErrors, LayerTrace, Run, Side
 

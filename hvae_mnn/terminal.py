@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from hvae_mnn.calibrate import CalibrationReport
     from hvae_mnn.device import DeviceCurves
-    from hvae_mnn.engines.base import Progress as SimulationProgress
     from hvae_mnn.explain import Explanation, Measured
     from hvae_mnn.hardware import HardwareConfig
     from hvae_mnn.ir_drop import IrDrop
     from hvae_mnn.model.protocols import Estimate, Evaluation, HonestColumn, PaperColumn
     from hvae_mnn.model.training import Progress as TrainingProgress
     from hvae_mnn.programmed import Programmed
+    from hvae_mnn.progress import Progress as SimulationProgress
     from hvae_mnn.run import Run
 
 

@@ -253,4 +253,5 @@ def _open_build(build_dir: Path | None, model: str | None, hardware: str | None,
         return load_build(build_dir)
     name = hardware or "default"
     config: HardwareConfig = load_hardware(name, overrides)
-    return cached_build(open_model(model or DEFAULT_MODEL), config, name_hardware(name, overrides))
+    with simulation_progress() as report:
+        return cached_build(open_model(model or DEFAULT_MODEL), config, name_hardware(name, overrides), report)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.build import Build, Manifest, Progress
+from hvae_mnn.build import Build, Manifest
 from hvae_mnn.compiler.blocks import WeightBlock, cut_blocks, plan_groups
 from hvae_mnn.compiler.compensation import compensate_tile
 from hvae_mnn.compiler.mapping import map_block
@@ -18,6 +18,7 @@ from hvae_mnn.model.layers import LayerWeights
 from hvae_mnn.physics.encoding import cycle_inputs
 from hvae_mnn.physics.variation import program_conductances
 from hvae_mnn.plan import GroupPlan, LayerPlan, Tile, TilePlan
+from hvae_mnn.progress import Progress
 
 Array = NDArray[np.float64]
 

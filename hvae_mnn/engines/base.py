@@ -1,6 +1,6 @@
 """What every engine is: codes in, a Reading out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import TracebackType
@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from hvae_mnn.physics.converters import Converter
 
 Array = NDArray[np.float64]
-Progress = Callable[[str, int, int | None], None]
-"""Takes what is under way, how much is done and how much there is, None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

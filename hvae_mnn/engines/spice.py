@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hvae_mnn.build import Build
 from hvae_mnn.compiler.decks import format_cycle
-from hvae_mnn.engines.base import ClosingEngine, DeckSource, EngineInfo, Progress, ReadCycle, Reading, Waveform
+from hvae_mnn.engines.base import ClosingEngine, DeckSource, EngineInfo, ReadCycle, Reading, Waveform
 from hvae_mnn.engines.pool import WorkerPool
 from hvae_mnn.errors import ArtifactError, EngineError
 from hvae_mnn.physics.amplifiers import NoiseSource, amplifier_offsets
@@ -16,6 +16,7 @@ from hvae_mnn.physics.converters import ADC_ERRORS, Converter, draw_errors
 from hvae_mnn.physics.crossbar import solve_array
 from hvae_mnn.physics.encoding import add_cycles, cycles_per_read, driver, join_cycles, split_cycles
 from hvae_mnn.plan import BIAS, LayerPlan, TilePlan, row_inputs
+from hvae_mnn.progress import Progress
 from hvae_mnn.recording import Recording, choose_tiles
 from hvae_mnn.waveforms import WaveformFiles
 

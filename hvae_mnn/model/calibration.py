@@ -4,7 +4,7 @@ Converters need to know how large each group of inputs gets. Both results are ac
 text.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,7 @@ from torch import Tensor
 from hvae_mnn.model.corpus import PAD, Sentence
 from hvae_mnn.model.layers import LAYERS, layer_groups
 from hvae_mnn.model.vae import TextVae, pad_batch
-
-Progress = Callable[[str, int, int | None], None]
+from hvae_mnn.progress import Progress
 
 _BATCH = 64
 
