@@ -1,6 +1,5 @@
 """What this machine has, and what to install."""
 
-import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -8,6 +7,7 @@ from typing import Any
 
 import psutil
 
+from hvae_mnn.engines.pool import core_count
 from hvae_mnn.engines.spice import describe_ngspice
 from hvae_mnn.errors import UserError
 from hvae_mnn.shipped import cache_folder, shipped_models
@@ -34,7 +34,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at packages, ngspice, processor, memory, models and cache."""
-    cores, memory = os.cpu_count() or 1, psutil.virtual_memory()
+    cores, memory = core_count(), psutil.virtual_memory()
     models = shipped_models()
     return [
         Finding("python", platform.python_version(), platform.python_version()),

@@ -1,8 +1,9 @@
 """What an unfinished simulation has read so far, on disk, so that the same command goes on from there.
 
 <out>.unfinished/
-  identity.json   what is simulated; a simulation of something else begins anew
+  identity.json   what is simulated; a simulation of something else is refused
   results.jsonl   results of whole batches of sentences, a line each
+  states.json     states of dynamic memristors that moved in them, if any
   steps/          readings of the batch under way, a file a time step
   waveforms/      waveforms recorded so far
 
@@ -11,6 +12,7 @@ A simulation is replayed from its beginning with the readings that are there: ev
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -21,13 +23,15 @@ from typing import IO, Any, Self
 
 import numpy as np
 
+from hvae_mnn import __version__
 from hvae_mnn.engines.base import Reading
 from hvae_mnn.errors import ArtifactError
 from hvae_mnn.folders import holds_only
 
 States = Mapping[str, Mapping[str, float]]
 
-_IDENTITY, _RESULTS, _STEPS, _WAVEFORMS, _LOCK = "identity.json", "results.jsonl", "steps", "waveforms", "lock"
+_IDENTITY, _RESULTS, _STATES, _LOCK = "identity.json", "results.jsonl", "states.json", "lock"
+_STEPS, WAVEFORMS = "steps", "waveforms"
 _PARTS = ("codes", "analog", "clipped")
 _STEP = re.compile(r"(?P<batch>\d{6})-(?P<step>\d{6})-(?P<layers>[\w+]+)\.npz")
 
@@ -46,14 +50,19 @@ class Journal:
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
-        """Open the journal of a simulation, an empty one where `folder` holds that of another one.
+        """Open the journal of a simulation.
+
+        Args:
+            folder: Where it lies; made if it is not there.
+            identity: What is simulated, plain values; `batch` is how many sentences are read at once.
 
         Raises:
-            ArtifactError: Another process writes it, it holds something else, or the disk fails.
+            ArtifactError: It is the journal of another simulation, another process writes it, it holds something
+                else, or the disk fails.
         """
         self.folder, self.batch = folder, 0
-        self._identity = json.loads(json.dumps(identity))
-        self._step, self._found = 0, list[Path]()
+        self._identity = json.loads(json.dumps({"program": __version__, **identity}))
+        self._step, self._found, self._removed = 0, list[Path](), False
         with _disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(folder)
@@ -62,21 +71,20 @@ class Journal:
             except BaseException:
                 self._lock.close()
                 raise
-        self._enter_batch(len(self.results()))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         """Leave the journal to the next one who opens it, unless nothing is in it."""
-        if not self._found and not (self.folder / _RESULTS).exists():
+        if not self._removed and not self._found and not (self.folder / _RESULTS).exists():
             self.remove()
         self._lock.close()
 
     @property
     def waveforms(self) -> Path:
         """The folder of the waveforms."""
-        return self.folder / _WAVEFORMS
+        return self.folder / WAVEFORMS
 
     @property
     def steps(self) -> int:
@@ -86,8 +94,13 @@ class Journal:
     def results(self) -> list[dict[str, Any]]:
         """Return the results of the batches that are done."""
         path = self.folder / _RESULTS
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [json.loads(line) for line in lines]
+
+    def states(self) -> States:
+        """Return the states of memristors after the batches that are done."""
+        path = self.folder / _STATES
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def reads(self) -> dict[str, int]:
         """Return how often each layer was read in the steps that are there."""
@@ -125,53 +138,88 @@ class Journal:
         self._step += 1
         self._found.append(path)
 
-    def end_batch(self, results: list[dict[str, Any]]) -> None:
-        """Keep the results of the batch under way instead of its steps.
+    def end_batch(self, results: list[dict[str, Any]], states: States) -> None:
+        """Keep the results of the batch under way, and the states of memristors after it, instead of its steps.
 
         Raises:
             ArtifactError: The disk fails.
         """
-        path = self.folder / _RESULTS
         with _disk(self.folder):
-            draft = path.with_suffix(".part")
-            lines = "".join(json.dumps(result) + "\n" for result in results)
-            draft.write_text((path.read_text(encoding="utf-8") if path.exists() else "") + lines, encoding="utf-8")
-            draft.replace(path)
+            if states:
+                draft = self.folder / f"{_STATES}.part"
+                draft.write_text(json.dumps(states), encoding="utf-8")
+                draft.replace(self.folder / _STATES)
+            with (self.folder / _RESULTS).open("a", encoding="utf-8") as file:
+                file.write("".join(json.dumps(result) + "\n" for result in results))
+                file.flush()
+                os.fsync(file.fileno())
             for step in self._found:
                 step.unlink()
         self.batch, self._step, self._found = self.batch + 1, 0, list[Path]()
 
     def remove(self) -> None:
         """Delete the journal: the simulation is done."""
+        self._removed = True
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _open(self) -> None:
-        """Make the folder that of this simulation."""
-        known = (_IDENTITY, _RESULTS, _STEPS, _WAVEFORMS, _LOCK)
-        if not holds_only(self.folder, [*known, Path(_RESULTS).with_suffix(".part").name]):
+        """Make the folder that of this simulation, and find what is in it."""
+        known = (_IDENTITY, _RESULTS, _STATES, _STEPS, WAVEFORMS, _LOCK)
+        if not holds_only(self.folder, [*known, f"{_STATES}.part"]):
             raise ArtifactError(f"{self.folder}: holds something else, which would be lost; choose another --out")
         path = self.folder / _IDENTITY
         try:
             same = json.loads(path.read_text(encoding="utf-8")) == self._identity
         except (OSError, ValueError):
             same = False
-        if not same:
-            for name in (_STEPS, _WAVEFORMS):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
-            (self.folder / _RESULTS).unlink(missing_ok=True)
-            path.write_text(json.dumps(self._identity) + "\n", encoding="utf-8")
         (self.folder / _STEPS).mkdir(exist_ok=True)
+        if not same:
+            if any((self.folder / _STEPS).iterdir()) or (self.folder / _RESULTS).exists():
+                raise ArtifactError(
+                    f"{self.folder}: holds an interrupted simulation of something else; repeat its command, choose "
+                    "another --out, or delete the folder"
+                )
+            path.write_text(json.dumps(self._identity) + "\n", encoding="utf-8")
+        self._cut_results()
+        self._find_steps()
 
-    def _enter_batch(self, results: int) -> None:
-        """Find the batch under way and its steps up to the first that is missing or damaged; drop the others."""
-        self.batch = -(-results // self._identity.get("batch", 1))
+    def _cut_results(self) -> None:
+        """Drop what a killed process left of a batch; enter the batch after the last whole one."""
+        path, size = self.folder / _RESULTS, self._identity.get("batch", 1)
+        whole = (
+            [line for line in path.read_bytes().splitlines(keepends=True) if _is_whole(line)] if path.exists() else []
+        )
+        count = self._identity.get("count", len(whole))
+        if len(whole) < count:
+            whole = whole[: len(whole) // size * size]
+        if path.exists():
+            os.truncate(path, sum(map(len, whole)))
+        self.batch = -(-len(whole) // size)
+
+    def _find_steps(self) -> None:
+        """Find the steps of the batch under way up to the first that is missing or damaged; drop the others."""
         for path in sorted((self.folder / _STEPS).iterdir()):
             match = _STEP.fullmatch(path.name)
             expected = match and (int(match["batch"]), int(match["step"])) == (self.batch, len(self._found))
-            if expected and zipfile.is_zipfile(path):
+            if expected and _is_sound(path):
                 self._found.append(path)
             else:
                 path.unlink()
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _lock(folder: Path) -> IO[str]:

@@ -38,7 +38,7 @@ def read_lines(build: Build, path: Path, limit: int | None = None) -> list[Words
         SentenceError: The file cannot be read, holds no sentence, or one that the model cannot read.
     """
     lines: list[Words] = []
-    for number, text in enumerate(_read_text(path).splitlines(), 1):
+    for number, text in enumerate(_read_text(path).removeprefix("\ufeff").split("\n"), 1):
         if not text.strip():
             continue
         if limit is not None and len(lines) == limit:
@@ -95,13 +95,14 @@ def simulate_lines(
     if len(done) == len(lines):
         return
     with open_engine(build, backend, workers, progress=progress) as engine:
+        engine.restore(journal.states())
         for start in range(len(done), len(lines), batch):
             if progress is not None:
                 progress("sentences", start, len(lines))
             engine.begin(journal.batch)
             seeds = range(seed + start, seed + min(start + batch, len(lines)))
             results = _simulate_batch(build, engine, lines[start : start + batch], seeds, journal, progress)
-            journal.end_batch(results)
+            journal.end_batch(results, engine.states())
             yield from results
     if progress is not None:
         progress("sentences", len(lines), len(lines))

@@ -166,7 +166,7 @@ class Run:
         hardware_preset: Preset or file of the hardware.
         model_hash: SHA-256 of the model.
         seed: Seed of the noise.
-        seconds: Time of the simulation, engine start not counted.
+        seconds: Time of the simulation, engine start and what was done before an interruption not counted.
         waveforms: Tiles that were read in time, by name; read from disk when asked for.
         build: Folder of the Build; None where it lay in memory or the run is an older one.
         build_hash: What `hvae_mnn.simulate.hash_build` said of it; None in older runs.

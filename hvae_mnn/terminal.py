@@ -297,7 +297,8 @@ def simulation_progress() -> Iterator["SimulationProgress"]:
     text, left = TextColumn("{task.description}"), TextColumn("left")
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), left)
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    options: dict[str, Any] = {"transient": True, "redirect_stdout": False}
+    with Progress(*columns, console=console, disable=not console.is_terminal, **options) as bars:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int | None) -> None:

@@ -110,13 +110,15 @@ class WaveformFiles:
         """Drop all cycles after the first ones.
 
         Args:
-            cycles: How many to keep, of every tile or by tile (0 of those not named).
+            cycles: How many to keep, of every tile or by tile (0 of those not named); what is not there of those by
+                tile counts as left out.
 
         Raises:
             ArtifactError: A file is damaged or cannot be written.
         """
         for part in self.folder.glob(f"*{_PART}"):
             part.unlink(missing_ok=True)
+        wanted = 0 if isinstance(cycles, int) else sum(cycles.values())
         for path in waveform_paths(self.folder):
             tile = path.name.removesuffix(_SUFFIX)
             keep = cycles if isinstance(cycles, int) else cycles.get(tile, 0)
@@ -130,7 +132,8 @@ class WaveformFiles:
             except OSError as error:
                 raise _failed(path, error) from None
         self._bytes = sum(path.stat().st_size for path in waveform_paths(self.folder))
-        self.left_out = 0
+        held = 0 if isinstance(cycles, int) else sum(self.cycles(tile) for tile in cycles)
+        self.left_out = wanted - held  # those that the limit cut off before
 
     def waveforms(self) -> "WaveformFolder":
         """Return what was written so far, read when asked for."""

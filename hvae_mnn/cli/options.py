@@ -20,7 +20,9 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Change a value, e.g. array.tile_rows=32. Repeatable.",
 )
-workers_option = click.option("--workers", type=click.IntRange(min=1), help="ngspice processes.  [default: cores]")
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), help="How many decks are worked on at once.  [default: cores]"
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 

@@ -1,6 +1,7 @@
 """Commands that run a sentence and show what happened: simulate, plot, explain."""
 
 import json
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     cls=Command,
     epilog='hvae-mnn simulate --sentence "the company said it will sell its shares" --waveforms encoder1.f.r0c0\n'
     "hvae-mnn simulate --sentences test.txt --limit 100 --backend nodal --out results.jsonl",
-    interrupted="the same command goes on from the last time step that was finished",
+    interrupted="the same command goes on from what was finished",
 )
 @click.option("--sentence", help="Words separated by spaces.")
 @click.option(
@@ -109,15 +110,21 @@ def _simulate_one(
     from hvae_mnn.folders import check_replaceable
     from hvae_mnn.journal import Journal, unfinished_folder
     from hvae_mnn.run import may_replace_run, save_run
-    from hvae_mnn.simulate import hash_build, simulate_sentence
+    from hvae_mnn.simulate import hash_build, read_sentence, simulate_sentence
 
     out = out or Path("run")
     check_replaceable(out, may_replace_run)
-    build = open_build()
+    build, unfinished = open_build(), unfinished_folder(out)
+    read_sentence(build, sentence)  # what is wrong with the command is said before anything is written
+    recording = waveforms.recording(build, sentence, backend, unfinished)
     identity = {"build": hash_build(build), "sentence": sentence, "backend": backend, "seed": seed}
-    with Journal(unfinished_folder(out), identity | waveforms.to_json()) as journal, simulation_progress() as report:
-        _tell_of(journal, "time steps")
-        recording = waveforms.recording(build, sentence, backend, journal.waveforms)
+    spice = backend == "spice"  # the others take less time than a journal
+    with (
+        Journal(unfinished, identity | waveforms.to_json()) if spice else nullcontext() as journal,
+        simulation_progress() as report,
+    ):
+        if journal is not None:
+            _tell_of(journal, "time steps")
         run = simulate_sentence(
             build,
             sentence,
@@ -130,7 +137,8 @@ def _simulate_one(
             progress=report,
         )
         save_run(run, out)
-        journal.remove()
+        if journal is not None:
+            journal.remove()
     warn_of_left_out(run)
     if as_json:
         click.echo(json.dumps(run.to_json()))
@@ -159,8 +167,11 @@ def _simulate_file(
     build = open_build()
     sentences = read_lines(build, file, limit)
     texts = [words.text for words in sentences]
-    identity = {"build": hash_build(build), "sentences": texts, "backend": backend, "seed": seed, "batch": batch}
-    with Journal(unfinished_folder(out), identity) as journal, simulation_progress() as report:
+    what = {"build": hash_build(build), "sentences": texts, "count": len(texts), "batch": batch}
+    with (
+        Journal(unfinished_folder(out), what | {"backend": backend, "seed": seed}) as journal,
+        simulation_progress() as report,
+    ):
         _tell_of(journal, "sentences")
         lines = []
         for line in simulate_lines(

@@ -40,13 +40,14 @@ class WaveformChoice:
         """Return what decides which waveforms a run has, as plain values."""
         return {"waveforms": self.tiles, "signals": self.signals, "every": self.every, "limit": self.limit}
 
-    def recording(self, build: "Build", sentence: str, backend: str, folder: Path) -> "Recording":
-        """Say on stderr what the waveforms will take, and return what is kept of them in a folder.
+    def recording(self, build: "Build", sentence: str, backend: str, unfinished: Path) -> "Recording":
+        """Say on stderr what the waveforms will take, and return what is kept of them, in a journal's folder.
 
         Raises:
             click.UsageError: There are options for waveforms, but none are recorded.
             ArtifactError: A pattern fits nothing, or they would take more than the limit.
         """
+        from hvae_mnn.journal import WAVEFORMS
         from hvae_mnn.recording import DEFAULT_LIMIT, Recording
 
         recorded = backend == "spice" and (self.tiles or build.manifest.hardware.array.memristor == "dynamic")
@@ -56,7 +57,7 @@ class WaveformChoice:
             signals=self.signals,
             every=self.every or 1,
             limit=DEFAULT_LIMIT if self.limit is None else self.limit,
-            folder=folder,
+            folder=unfinished / WAVEFORMS,
         )
         if recorded:
             _announce(build, sentence, self.tiles, recording)

@@ -1,6 +1,5 @@
 """SpiceCells: memristors in ngspice that can be pulsed and read, spread over worker processes."""
 
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from hvae_mnn.compiler.cell_decks import format_cell_deck, pulse_edge
 from hvae_mnn.engines.cell_worker import Pulse
-from hvae_mnn.engines.pool import WorkerPool
+from hvae_mnn.engines.pool import WorkerPool, core_count
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.resources import netlists_folder
 
@@ -44,7 +43,7 @@ class SpiceCells:
         self.states = np.array(states, dtype=np.float64)
         self._conductances: Array | None = None
         _write_decks(folder, {"cell": format_cell_deck(config)})
-        self._pool = WorkerPool(_FACTORY, max(1, min(workers or os.cpu_count() or 1, len(states))))
+        self._pool = WorkerPool(_FACTORY, max(1, min(workers or core_count(), len(states))))
         try:
             self._pool.call("load", [(str((folder / "decks").resolve()), "cell.cir")] * self._pool.size)
         except BaseException:

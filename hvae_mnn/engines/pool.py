@@ -2,17 +2,19 @@
 
 ngspice keeps global state and may crash; in a process of its own a crash is an error
 message. The processes are started with a fresh interpreter, so a script that uses the
-package needs no main guard, and they end when their pipe closes, whatever ended the parent.
-A worker may fork copies of itself, which share what it has loaded.
+package needs no main guard, and they end when their pipe closes, whatever ended the parent,
+after the call that is under way. A worker may fork copies of itself, which share what it has loaded.
 """
 
 import gc
 import importlib
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection, Pipe
@@ -20,7 +22,14 @@ from typing import Any
 
 from hvae_mnn.errors import EngineError, UserError
 
+_PATIENCE = 2.0
+_to_parent: "list[Connection[Any, Any]]" = []  # in a worker, its pipe to the process that started it
 _SERVE = "from hvae_mnn.engines.pool import serve; serve({fd}, {factory!r})"
+
+
+def core_count() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class WorkerPool:
@@ -67,9 +76,12 @@ class WorkerPool:
         return [worker.process.pid for worker in self._workers]
 
     def close(self) -> None:
-        """End all workers."""
+        """End all workers; those that are busy are killed after two seconds."""
         for worker in self._workers:
-            worker.close()
+            worker.let_go()
+        deadline = time.monotonic() + _PATIENCE
+        for worker in self._workers:
+            worker.end(deadline)
         self._workers = []
 
 
@@ -102,10 +114,12 @@ class _Worker:
         except (EOFError, OSError):
             return self._died()
 
-    def close(self) -> None:
+    def let_go(self) -> None:
         self._pipe.close()
+
+    def end(self, deadline: float) -> None:
         try:
-            self.process.wait(timeout=2)
+            self.process.wait(timeout=max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -124,15 +138,28 @@ class Fork:
     """
 
     def __init__(self, held: Any, others: Iterable["Fork"]) -> None:
-        """Fork; `others` are earlier forks, whose pipes the new one must not keep open."""
-        self._pipe, theirs = Pipe()
-        self.pid = os.fork()
+        """Fork; `others` are earlier forks, whose pipes the new one must not keep open.
+
+        Raises:
+            EngineError: There are too many processes or open files.
+        """
+        self._ended: EngineError | None = None
+        try:
+            self._pipe, theirs = Pipe()
+            self.pid = os.fork()
+        except OSError as error:
+            raise EngineError(
+                f"a process for another deck cannot be started ({error.strerror}); use larger tiles, or allow more "
+                "processes and open files (ulimit -u, ulimit -n)"
+            ) from None
         if self.pid == 0:
-            gc.disable()  # a collection would write to memory that is shared
-            for pipe in (self._pipe, *(other._pipe for other in others)):
-                pipe.close()
-            _answer(theirs, lambda: held)
-            os._exit(0)
+            try:
+                gc.disable()  # a collection would write to memory that is shared
+                for pipe in (self._pipe, *(other._pipe for other in others), *_to_parent):
+                    pipe.close()
+                _answer(theirs, lambda: held)
+            finally:
+                os._exit(0)  # never back into what the parent was about to do
         theirs.close()
 
     def call(self, method: str, *arguments: Any) -> Any:
@@ -142,12 +169,15 @@ class Fork:
             EngineError: The process died.
             UserError: What the method raised.
         """
+        if self._ended is not None:
+            raise self._ended
         try:
             self._pipe.send((method, arguments))
             answer = self._pipe.recv()
         except (EOFError, OSError):
             _, status = os.waitpid(self.pid, 0)
-            raise _death(self.pid, os.waitstatus_to_exitcode(status), b"") from None
+            self._ended = _death(self.pid, os.waitstatus_to_exitcode(status), b"")
+            raise self._ended from None
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -155,7 +185,8 @@ class Fork:
     def close(self) -> None:
         """Let it end, and wait until it has."""
         self._pipe.close()
-        os.waitpid(self.pid, 0)
+        if self._ended is None:
+            os.waitpid(self.pid, 0)
 
 
 def _spread_over_cores(pids: Sequence[int]) -> None:
@@ -171,8 +202,11 @@ def _spread_over_cores(pids: Sequence[int]) -> None:
 def serve(fd: int, factory: str) -> None:
     """Answer calls until the pipe closes (this runs in the worker)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a fork takes one
     module, _, name = factory.partition(":")
-    _answer(Connection(fd), lambda: getattr(importlib.import_module(module), name)())
+    _to_parent.append(Connection(fd))
+    _answer(_to_parent[0], lambda: getattr(importlib.import_module(module), name)())
 
 
 def _answer(pipe: "Connection[Any, Any]", make: Callable[[], Any]) -> None:

@@ -1,6 +1,5 @@
 """The spice engine: every tile read by a resident ngspice of its own, spread over worker processes."""
 
-import os
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from hvae_mnn.build import Build
 from hvae_mnn.compiler.decks import format_cycle
 from hvae_mnn.engines.base import ClosingEngine, DeckSource, EngineInfo, ReadCycle, Reading, Waveform
-from hvae_mnn.engines.pool import WorkerPool
+from hvae_mnn.engines.pool import WorkerPool, core_count
 from hvae_mnn.errors import ArtifactError, EngineError
 from hvae_mnn.physics.amplifiers import NoiseSource, amplifier_offsets
 from hvae_mnn.physics.converters import ADC_ERRORS, Converter, draw_errors
@@ -86,7 +85,7 @@ class SpiceEngine(ClosingEngine):
         self._transient, kept = choose_tiles(build.manifest.layers, hardware, transient, recording.signals)
         self._kept = frozenset(kept)
         self.files = WaveformFiles(recording.folder, hardware.timing.cycle, recording.limit) if kept else None
-        count = max(1, min(workers or os.cpu_count() or 1, len(build.tiles)))
+        count = max(1, min(workers or core_count(), len(build.tiles)))
         self._pool = WorkerPool(_FACTORY, count)
         self._place: dict[str, tuple[int, int]] = {}  # worker and deck number by tile
         self._recording, self._progress = recording, progress
@@ -142,7 +141,8 @@ class SpiceEngine(ClosingEngine):
         """Keep the waveforms of each layer's first reads, and drop what an interrupted simulation wrote after them."""
         if self.files is not None:
             cycles = {name: count * cycles_per_read(self._hardware) for name, count in reads.items()}
-            self.files.truncate({tile.name: n for name, n in cycles.items() for tile in self._layers[name].tiles})
+            tiles = [(tile.name, n) for name, n in cycles.items() for tile in self._layers[name].tiles]
+            self.files.truncate({name: n for name, n in tiles if name in self._kept})
 
     def states(self) -> Mapping[str, Mapping[str, float]]:
         """Return the states of dynamic memristors that moved, by tile and cell."""

@@ -43,6 +43,7 @@ class Deck:
         states: States of the dynamic memristors that moved in the last cycle, by cell: the next
             one starts from them. The others stay as they are, since ngspice may read a number
             one unit in the last place away.
+        moved: States of all that ever moved, by cell.
     """
 
     path: str
@@ -53,6 +54,7 @@ class Deck:
     how: ReadCycle
     codes: Array
     states: dict[str, float] = field(default_factory=dict)
+    moved: dict[str, float] = field(default_factory=dict)
 
 
 class SpiceWorker:
@@ -135,16 +137,17 @@ class SpiceWorker:
         if deck.state_source:
             states = {name[1:]: self._ngspice.vector(name, deck.path) for name in saved if _STATE.fullmatch(name)}
             deck.states = {cell: float(x[-1]) for cell, x in states.items() if x[-1] != x[0]}
+            deck.moved |= deck.states
         self._ngspice.run("destroy", deck.path)
         return read, held, signals
 
     def states(self) -> dict[str, float]:
         """Return the states of the dynamic memristors that moved, by cell."""
-        return self._deck.states
+        return self._deck.moved
 
     def restore(self, states: dict[str, float]) -> None:
         """Let the dynamic memristors go on from states."""
-        self._deck.states = states
+        self._deck.states, self._deck.moved = dict(states), dict(states)
 
     def _waveforms(self, deck: Deck, saved: list[str]) -> dict[str, Array]:
         """Return time and the wanted nodes in the deck's order; ngspice names the newest first."""

@@ -289,7 +289,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("hvae_mnn.simulate.simulate_sentence", interrupted)
     result = run("simulate", "--model", MODEL, "--sentence", SENTENCE, "--backend", "nodal")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Interrupted: the same command goes on from the last time step that was finished\n"
+    assert result.stderr == "Interrupted: the same command goes on from what was finished\n"
     assert not Path("run").exists()
 
 

@@ -85,7 +85,7 @@ def test_the_same_command_goes_on(stop: signal.Signals) -> None:
     _, said = process.communicate()
     if stop == signal.SIGINT:
         assert process.returncode == 1
-        assert said == "Interrupted: the same command goes on from the last time step that was finished\n"
+        assert said == "Interrupted: the same command goes on from what was finished\n"
     assert not Path("parts").exists()
     result = run(*command, "--out", "parts")
     assert result.exit_code == 0, result.stderr

@@ -47,25 +47,55 @@ def test_steps_come_back_in_order_and_end(tmp_path: Path) -> None:
         assert journal.steps == 3
 
 
-def test_another_simulation_begins_anew(tmp_path: Path) -> None:
+def test_another_simulation_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", {"seed": 1}) as journal:
         journal.add(reading(1.0), {})
-        (journal.waveforms).mkdir()
+    with pytest.raises(ArtifactError, match="holds an interrupted simulation of something else; repeat its command"):
+        Journal(tmp_path / "j", {"seed": 2})
+    with Journal(tmp_path / "j", {"seed": 1}) as journal:
+        assert journal.steps == 1
+        journal.remove()
+    assert not (tmp_path / "j").exists()
     with Journal(tmp_path / "j", {"seed": 2}) as journal:
         assert journal.steps == 0
-        assert not journal.waveforms.exists()
     assert not (tmp_path / "j").exists()  # nothing was in it
 
 
-def test_a_damaged_step_and_those_after_it_are_read_again(tmp_path: Path) -> None:
+def test_a_journal_that_is_done_is_not_removed_twice(tmp_path: Path) -> None:
+    """The next simulation may have begun in the same folder meanwhile."""
+    with Journal(tmp_path / "j", {"seed": 1}) as journal:
+        journal.remove()
+        with Journal(tmp_path / "j", {"seed": 2}) as other:
+            other.add(reading(1.0), {})
+    assert (tmp_path / "j" / "identity.json").exists()
+
+
+@pytest.mark.parametrize("hole", [True, False])
+def test_a_damaged_step_and_those_after_it_are_read_again(tmp_path: Path, hole: bool) -> None:
     with Journal(tmp_path / "j", {}) as journal:
         for value in range(4):
             journal.add(reading(float(value)), {})
     steps = sorted((tmp_path / "j" / "steps").iterdir())
-    steps[2].write_bytes(steps[2].read_bytes()[:100])
+    whole = steps[2].read_bytes()
+    steps[2].write_bytes(whole.replace(b"NUMPY", b"NUMPX", 1) if hole else whole[:100])
     with Journal(tmp_path / "j", {}) as journal:
         assert journal.steps == 2
     assert len(list((tmp_path / "j" / "steps").iterdir())) == 2
+
+
+def test_a_batch_whose_results_were_half_written_is_read_again(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j", {"batch": 2, "count": 5}) as journal:
+        journal.end_batch([{"line": 0}, {"line": 1}], {"tile": {"0_0": 0.5}})
+        journal.end_batch([{"line": 2}, {"line": 3}], {})
+    path = tmp_path / "j" / "results.jsonl"
+    path.write_bytes(path.read_bytes()[:-5])
+    with Journal(tmp_path / "j", {"batch": 2, "count": 5}) as journal:
+        assert (journal.batch, journal.results()) == (1, [{"line": 0}, {"line": 1}])
+        assert journal.states() == {"tile": {"0_0": 0.5}}
+        journal.end_batch([{"line": 2}, {"line": 3}], {})
+        journal.end_batch([{"line": 4}], {})
+    with Journal(tmp_path / "j", {"batch": 2, "count": 5}) as journal:
+        assert (journal.batch, len(journal.results())) == (3, 5)
 
 
 def test_two_at_once_and_folders_of_the_users_are_refused(tmp_path: Path) -> None:
@@ -159,7 +189,7 @@ def text_of(build: Build, count: int) -> str:
 
 def results(build: Build, path: Path, folder: Path, batch: int, stop_after: int = 1000) -> Iterator[dict[str, Any]]:
     lines = read_lines(build, path)
-    with Journal(folder, {"build": hash_build(build), "batch": batch}) as journal:
+    with Journal(folder, {"build": hash_build(build), "batch": batch, "count": len(lines)}) as journal:
         for count, line in enumerate(simulate_lines(build, lines, journal, backend="nodal", seed=3, batch=batch)):
             if count == stop_after:
                 return
@@ -190,7 +220,7 @@ def test_many_sentences_go_on_after_the_last_batch(build: Build, tmp_path: Path)
     (tmp_path / "text").write_text(text_of(build, 11))
     whole = list(results(build, tmp_path / "text", tmp_path / "a", 4))
     list(results(build, tmp_path / "text", tmp_path / "b", 4, stop_after=9))
-    with Journal(tmp_path / "b", {"build": hash_build(build), "batch": 4}) as journal:
+    with Journal(tmp_path / "b", {"build": hash_build(build), "batch": 4, "count": 11}) as journal:
         assert (journal.batch, len(journal.results())) == (3, 11)
     list(results(build, tmp_path / "text", tmp_path / "c", 4, stop_after=5))
     kept = (tmp_path / "c" / "results.jsonl").read_text()
