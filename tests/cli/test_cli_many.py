@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from test_cli import MODEL, SENTENCE, refused, run
 
+LONG = "the polite river often near his young school outside this house today"
 SENTENCES = (SENTENCE, "the old man sees a house", "this child carries his clock")
 
 
@@ -69,7 +70,7 @@ def test_what_cannot_be_read_or_written_is_one_line() -> None:
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_the_same_command_goes_on(stop: signal.Signals) -> None:
     """Stopped for real once some steps are done; what comes out is what an undisturbed run gives."""
-    command = ("simulate", "--model", MODEL, "--sentence", SENTENCE, "--workers", "1", "--json")
+    command = ("simulate", "--model", MODEL, "--sentence", LONG, "--workers", "1", "--json")
     whole = json.loads(run(*command, "--out", "whole").stdout)
     process = subprocess.Popen(
         [sys.executable, "-c", "from hvae_mnn.cli import main; main()", *command, "--out", "parts"],

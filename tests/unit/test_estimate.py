@@ -20,7 +20,7 @@ Usage = namedtuple("Usage", "total used free")
 Memory = namedtuple("Memory", "available")
 
 MEASURED = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from hvae_mnn.build import save_build
 from hvae_mnn.compiler.estimate import estimate_build
@@ -28,14 +28,16 @@ from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.shipped import open_model
 
+def peak():  # ru_maxrss would begin at that of the process that started this one
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
 small, model, folder, preset, *overrides = sys.argv[1:]
 folder = Path(folder)
 save_build(compile_model(open_model(small), load_hardware(preset), preset), folder / "small")  # imports what is used
 checkpoint, hardware = open_model(model), load_hardware(preset, overrides)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 save_build(compile_model(checkpoint, hardware, preset), folder / "build")
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(estimate_build(checkpoint, hardware).memory, 1024 * (after - before))
+print(estimate_build(checkpoint, hardware).memory, peak() - before)
 """
 WIDE, PAPER = {"embedding": 200, "hidden": 180, "latent": 12}, {"embedding": 512, "hidden": 256, "latent": 32}
 MIXED = {"cells": ("gru", "rnn"), "decoder": "gru"}
