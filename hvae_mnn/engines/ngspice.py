@@ -48,6 +48,21 @@ class Ngspice(NgSpiceShared):  # type: ignore[misc]
                 raise EngineError(f"{what}: ngspice failed at `{command[:60]}`: {lines}") from None
             return str(self.stdout)
 
+    def run_all(self, commands: Sequence[str], what: str) -> None:
+        """Execute commands whose output nobody wants; looking for errors once is much of what one costs.
+
+        Raises:
+            EngineError: As `run`, of the first that fails.
+        """
+        self.clear_output()
+        failed = False
+        for command in commands:
+            failed |= bool(self._ngspice_shared.ngSpice_Command(command.encode()))
+        self._number_of_exec_calls += len(commands)  # after which PySpice frees ngspice's history of commands
+        if failed or self._error_in_stdout or self._error_in_stderr:
+            for command in commands:
+                self.run(command, what)
+
     def load(self, name: str, path: str, klu: bool = False) -> int:
         """Load a deck of the working folder; return its number.
 

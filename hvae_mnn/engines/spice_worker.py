@@ -197,8 +197,9 @@ class SpiceWorker:
         """Set the code sources that changed."""
         changed = np.flatnonzero((codes != deck.codes) & ~deck.bias_rows)
         deck.codes = np.full(deck.rows, np.nan)  # until all are written
-        for j in changed:
-            self._ngspice.run(f"alter vcode_{j} = {codes[j]:.17g}", deck.path)
+        values = codes[changed].tolist()
+        commands = [f"alter vcode_{j} = {code:.17g}" for j, code in zip(changed.tolist(), values, strict=True)]
+        self._ngspice.run_all(commands, deck.path)
         deck.codes = codes
 
     def _write_offsets(self, deck: Deck, offsets: Array | None) -> None:
@@ -206,8 +207,8 @@ class SpiceWorker:
         if offsets is None:
             return
         names = [*(f"xamp_{k}" for k in range(deck.columns)), "xref"][: len(offsets)]
-        for name, volt in zip(names, offsets.tolist(), strict=True):
-            self._ngspice.run(f"alter v.{name}.v_os = {volt:.17g}", deck.path)
+        volts = zip(names, offsets.tolist(), strict=True)
+        self._ngspice.run_all([f"alter v.{name}.v_os = {volt:.17g}" for name, volt in volts], deck.path)
 
     def _carry(self, deck: Deck) -> None:
         """Start dynamic memristors from their state of the cycle before."""
