@@ -2,7 +2,7 @@
 
 The deck stays loaded; `alter` writes codes, and each read in the sampling state is one more point of a DC sweep
 that is paused between reads. `op` would solve the same, but ngspice builds and orders the matrix anew for every
-`op`: four fifths of its time. The sweep raises the sampling clock, whose switches are closed already, so that no
+`op`, which takes most of its time. The sweep raises the sampling clock, whose switches are closed already, so that no
 voltage depends on it. An ngspice keeps only one analysis paused, hence a process a deck.
 """
 
