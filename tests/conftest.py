@@ -53,3 +53,14 @@ def _ngspice_is_there(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("ngspice") and (missing := missing_ngspice()):
         pytest.fail(f"--ngspice=required: {missing}", pytrace=False)
     yield
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: small models are slower with more."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from hvae_mnn.build import Build
-from hvae_mnn.engines.base import ClosingEngine, EngineInfo, Reading
+from hvae_mnn.engines.base import ClosingEngine, EngineInfo, Reading, adc_errors
 from hvae_mnn.engines.stack import TileStack
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.physics.amplifiers import NoiseSource
-from hvae_mnn.physics.converters import ADC_ERRORS, DAC_ERRORS, Converter, ConverterErrors, draw_errors
+from hvae_mnn.physics.converters import DAC_ERRORS, Converter, ConverterErrors, draw_errors
 from hvae_mnn.physics.crossbar import Transfer, solve_array, solve_transfer
 from hvae_mnn.physics.encoding import add_cycles, driver, join_cycles, split_cycles
 from hvae_mnn.physics.integrator import PulseTransfer, solve_pulses
@@ -42,7 +42,7 @@ class NodalEngine(ClosingEngine):
         self.dac, self.adc = Converter(hardware.dac.bits), Converter(hardware.adc.bits)
         self._hardware, self._driver = hardware, driver(hardware)
         self._layers = {layer.name: layer for layer in build.manifest.layers}
-        self._adc_errors = {name: _adc_errors(layer, hardware) for name, layer in self._layers.items()}
+        self._adc_errors = {name: adc_errors(layer, hardware) for name, layer in self._layers.items()}
         self._stacks: dict[str, _Stack | None] = {}
         self._tiles: dict[str, _SolvedTile] = {}
         for name, layer in self._layers.items():
@@ -183,15 +183,6 @@ def _stack_outputs(
     constants = [(transfer.v_offset @ transfer.offsets)[outputs] for transfer in transfers]
     given = constants if any(constant.any() for constant in constants) else None
     return TileStack(plans, matrices, given) if device is None else _TorchStack(plans, matrices, given).to(device)
-
-
-def _adc_errors(layer: LayerPlan, config: HardwareConfig) -> ConverterErrors | None:
-    """Return the errors of all ADCs of a layer, output after output."""
-    drawn = [draw_errors(config.adc, plan.name, ADC_ERRORS, plan.columns, config.device.seed) for plan in layer.tiles]
-    errors = [each for each in drawn if each is not None]
-    if not errors:
-        return None
-    return ConverterErrors(errors[0].offset, errors[0].gain_error, np.concatenate([each.inl for each in errors]))
 
 
 def _solve(tile: Tile, config: HardwareConfig) -> _SolvedTile:

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from hvae_mnn.build import Build
 from hvae_mnn.compiler.decks import format_cycle
-from hvae_mnn.engines.base import ClosingEngine, DeckSource, EngineInfo, ReadCycle, Reading, Waveform
+from hvae_mnn.engines.base import ClosingEngine, DeckSource, EngineInfo, ReadCycle, Reading, Waveform, adc_errors
 from hvae_mnn.engines.pool import WorkerPool, core_count
 from hvae_mnn.errors import ArtifactError, EngineError
 from hvae_mnn.physics.amplifiers import NoiseSource, amplifier_offsets
-from hvae_mnn.physics.converters import ADC_ERRORS, Converter, draw_errors
+from hvae_mnn.physics.converters import Converter
 from hvae_mnn.physics.crossbar import solve_array
 from hvae_mnn.physics.encoding import add_cycles, cycles_per_read, driver, join_cycles, split_cycles
 from hvae_mnn.plan import BIAS, LayerPlan, TilePlan, row_inputs
@@ -76,10 +76,7 @@ class SpiceEngine(ClosingEngine):
         self.dac, self.adc = Converter(hardware.dac.bits), Converter(hardware.adc.bits)
         self._driver = driver(hardware)
         self._noise = _noise_sources(build)
-        self._adc_errors = {
-            name: draw_errors(hardware.adc, name, ADC_ERRORS, tile.plan.columns, hardware.device.seed)
-            for name, tile in build.tiles.items()
-        }
+        self._adc_errors = {layer.name: adc_errors(layer, hardware) for layer in build.manifest.layers}
         self._full_wires = hardware.array.wires == "full"
         self._layers = {layer.name: layer for layer in build.manifest.layers}
         self._transient, kept = choose_tiles(build.manifest.layers, hardware, transient, recording.signals)
@@ -259,11 +256,7 @@ class SpiceEngine(ClosingEngine):
         if self.adc.bits is not None:
             codes = np.rint(codes)  # ngspice computes a clipped code one unit in the last place away
         analog = np.concatenate([read[tile.name][1] for tile in layer.tiles], axis=1) / self._hardware.adc.v_full_scale
-        counts = [
-            self.adc.count_clipped(analog[:, outputs], self._adc_errors[tile.name])
-            for tile, outputs in layer.tile_outputs()
-        ]
-        clipped = add_cycles(np.sum(counts, axis=0), self._hardware)
+        clipped = add_cycles(self.adc.count_clipped(analog, self._adc_errors[layer.name]), self._hardware)
         return Reading(join_cycles(codes, self._hardware), join_cycles(analog, self._hardware), clipped)
 
 

@@ -1,7 +1,7 @@
 """No honest figure falls below the entropy of a source whose entropy is known exactly; the `paper` sum does."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,12 +18,7 @@ Draw = Callable[[int], list[Sentence]]
 TYPES, WORDS = 20, 6
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def iid_source(seed: int) -> tuple[Draw, float]:

@@ -1,7 +1,6 @@
 """The figures of `evaluate` against closed forms and integrals."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -27,12 +26,7 @@ from hvae_mnn.model.vae import TextVae, pad_batch
 SENTENCES: list[Sentence] = [(4, 5, 6), (7, 4), (8, 8, 5, 9, 6), (4,), (10, 11, 5)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def random_sentences(count: int, size: int = 12, seed: int = 0) -> list[Sentence]:

@@ -1,11 +1,9 @@
 """What the models in models/ claim, measured again."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint
 from hvae_mnn.model.config import ADDED
@@ -24,12 +22,7 @@ LARGEST = {"paper": 25_000_000}  # bytes; of the others 5 MB
 NAMES = tuple(HASHES)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
