@@ -1,0 +1,1 @@
+"""Sweeps of variation: what the hardware's imperfections cost, over many dies."""
