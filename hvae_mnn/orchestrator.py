@@ -18,6 +18,7 @@ from hvae_mnn.errors import EngineError
 from hvae_mnn.journal import Journal
 from hvae_mnn.model.cells import CellState, first_state, next_state, zero_state
 from hvae_mnn.model.corpus import EOS, SOS
+from hvae_mnn.model.layers import SoftwareParts
 from hvae_mnn.model.projection import Projection
 from hvae_mnn.progress import Progress
 from hvae_mnn.run import BatchErrors, LayerTrace
@@ -64,8 +65,9 @@ class Outcome:
     z: Array
 
 
+@dataclass(frozen=True, slots=True)
 class DigitalHalf:
-    """What of a model is arithmetic whatever reads its layers: worked out once for all Builds of the same tiles.
+    """What of a model is arithmetic whatever reads its layers.
 
     Attributes:
         parts: Embeddings, latent and first state.
@@ -73,10 +75,15 @@ class DigitalHalf:
         exact: Sums of the trained weights, which readings are compared with.
     """
 
-    def __init__(self, build: Build) -> None:
-        self.parts = build.checkpoint.software_parts()
-        self.projection = Projection(self.parts.output_weight, self.parts.output_bias)
-        self.exact = SoftwareEngine(build)
+    parts: SoftwareParts
+    projection: Projection
+    exact: SoftwareEngine
+
+    @classmethod
+    def of_build(cls, build: Build) -> "DigitalHalf":
+        """Work a Build's digital half out."""
+        parts = build.checkpoint.software_parts()
+        return cls(parts, Projection(parts.output_weight, parts.output_bias), SoftwareEngine(build))
 
 
 @dataclass(slots=True)
@@ -120,7 +127,7 @@ class Simulation:
         self.traces = {layer.name: LayerTrace(layer.name) for layer in build.manifest.layers}
         self.errors: dict[str, BatchErrors] = {}
         self._journal, self._whole = journal, whole
-        self._digital = digital or DigitalHalf(build)
+        self._digital = digital or DigitalHalf.of_build(build)
         self._periphery = build.manifest.hardware.periphery
 
     def run(self, sentences: Sequence[Ids], noises: Sequence[Array]) -> list[Outcome]:

@@ -258,7 +258,7 @@ class Run:
         }
 
 
-def share_equal(first: Sequence[str], second: Sequence[str]) -> float:
+def share_equal(first: Sequence[object], second: Sequence[object]) -> float:
     """Return equal tokens at equal places, over the longer of two sentences; 1 where both are empty."""
     longer = max(len(first), len(second))
     return sum(a == b for a, b in zip(first, second, strict=False)) / longer if longer else 1.0

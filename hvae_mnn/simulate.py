@@ -169,9 +169,7 @@ def hash_build(build: Build) -> str:
 
 def draw_noise(build: Build, ids: Ids, seed: int) -> Array:
     """Return the standard normal numbers of the reparameterisation, (L,) or (T, L)."""
-    config = build.checkpoint.config
-    shape = (config.latent,) if config.latent_mode == "last" else (len(ids) + 2, config.latent)
-    return np.random.default_rng(seed).standard_normal(shape)
+    return build.checkpoint.config.draw_noise(len(ids), seed)
 
 
 def reference_sides(build: Build, sentences: Sequence[Ids], noises: Sequence[Array]) -> list[Side]:
