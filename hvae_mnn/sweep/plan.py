@@ -133,14 +133,14 @@ class SweepPlan(_Frozen):
     Attributes:
         schema_version: Version of the Sweep's layout.
         program_version: Version of the program.
-        model_name: Name or file of the model, as given.
+        model: Name or file of the model, as given.
         model_hash: SHA-256 of the model with its calibration.
         hardware_name: Preset or file of the base hardware, with what was changed.
         hardware: The base hardware; its `device.seed` is that of trial 0.
         studies: What is swept; values as the hardware has them.
         points_hash: SHA-256 over the hardware of all points.
         corpus: Name of the corpus.
-        places: The sentences' places in the corpus's test split, from 0.
+        sentences: The sentences' places in the corpus's test split, from 0.
         sentences_hash: SHA-256 over their word numbers.
         seed: Device seed of trial 0, of the draw of sentences and of the latents' noise.
         backend: What the rows are measured with.
@@ -151,14 +151,14 @@ class SweepPlan(_Frozen):
 
     schema_version: int = SCHEMA_VERSION
     program_version: str
-    model_name: str
+    model: str
     model_hash: str
     hardware_name: str
     hardware: HardwareConfig
     studies: tuple[Study, ...] = Field(min_length=1)
     points_hash: str = ""
     corpus: str
-    places: tuple[int, ...]
+    sentences: tuple[int, ...]
     sentences_hash: str
     seed: int = Field(default=0, ge=0)
     backend: Literal["nodal", "spice"] = "nodal"
@@ -171,11 +171,6 @@ class SweepPlan(_Frozen):
         """Trials of all points of all studies."""
         return sum(study.size * study.trials for study in self.studies)
 
-    @property
-    def sentences(self) -> int:
-        """Sentences that every trial reads."""
-        return len(self.places)
-
     def columns(self) -> dict[str, bool]:
         """Return the keys of all studies in their order, and whether all values of each are numbers."""
         numeric: dict[str, bool] = {}
@@ -186,7 +181,7 @@ class SweepPlan(_Frozen):
 
     def identity(self) -> dict[str, Any]:
         """Return what the rows depend on, as plain values."""
-        labels = {"model_name", "hardware_name", "yield_at", "software"}
+        labels = {"model", "hardware_name", "yield_at", "software"}
         return self.model_dump(mode="json", exclude=labels)
 
     def settled(self) -> tuple["SweepPlan", tuple[Point, ...]]:
@@ -259,6 +254,17 @@ def make_study(axes: Sequence[tuple[str, str]], trials: int) -> Study:
         return Study(name="sweep", axes=made, trials=trials)
     except ValidationError as error:
         raise SweepError(_first_problem(error)) from None
+
+
+def check_overrides(overrides: Iterable[str]) -> None:
+    """Refuse changes of the base hardware that a sweep would take back.
+
+    Raises:
+        SweepError: It is the seed.
+    """
+    for override in overrides:
+        if override.partition("=")[0].strip() == _SEED_KEY:
+            raise SweepError(f"--set {override}: trials are the seeds of a sweep; give --seed, the first of them")
 
 
 class _StudyTable(BaseModel):

@@ -82,13 +82,13 @@ def make_plan(
     """
     return SweepPlan(
         program_version=__version__,
-        model_name=model_name,
+        model=model_name,
         model_hash=checkpoint.compiled_hash(),
         hardware_name=hardware_name,
         hardware=hardware,
         studies=tuple(studies),
         corpus=sentences.corpus,
-        places=sentences.places,
+        sentences=sentences.places,
         sentences_hash=sentences.content_hash(),
         seed=seed,
         backend=backend,

@@ -4,7 +4,7 @@
   identity.json   what is swept       plan.json            everything to plot from and to repeat
   rows/           a file a chunk      rows.parquet         a row a trial, by study, point and trial
   checks/         a file a trial      spice_check.parquet  trials that ngspice repeated, if any
-                                      figure-<study>.png
+                                      figure.png       one a study: figure-STUDY.png where there are several
 """
 
 import io
@@ -284,7 +284,7 @@ def may_replace_sweep(folder: Path, plan: SweepPlan) -> bool:
     """
     if not is_sweep(folder):
         return False
-    figures = [path.name for path in folder.glob("figure-*.png")]
+    figures = [path.name for path in folder.glob("figure*.png")]
     if not holds_only(folder, [PLAN_FILE, ROWS_FILE, CHECK_FILE, *figures]):
         return False
     if _load_plan(folder).identity() != plan.identity():
