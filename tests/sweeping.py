@@ -71,7 +71,10 @@ class RefusingBench(FakeBench):
 
 def make_studies(trials: int = 10) -> tuple[Study, ...]:
     """Return a grid of numbers and choices, and an axis of linked keys with fewer trials."""
-    grid = (Axis(key="device.sigma", values=(0, 0.05, 0.2)), Axis(key="array.scheme", values=("paired", "differential")))
+    grid = (
+        Axis(key="device.sigma", values=(0, 0.05, 0.2)),
+        Axis(key="array.scheme", values=("paired", "differential")),
+    )
     square = Axis(key="array.tile_rows,array.tile_columns", values=(8, 16))
     small = Study(name="tiles", axes=(square,), trials=max(1, trials // 2), overrides=("adc.bits=6",))
     return Study(name="errors", axes=grid, trials=trials), small

@@ -131,7 +131,7 @@ def _read_studies(plan_file: Path | None, axes: tuple[tuple[str, str], ...], tri
 
 def _open_model(
     build_dir: Path | None, model: str | None, hardware: str | None, overrides: tuple[str, ...]
-) -> "tuple[Checkpoint, HardwareConfig, dict[str, str]]":
+) -> "tuple[Checkpoint, HardwareConfig, dict[str, Any]]":
     """Return the model, its hardware and their names."""
     from hvae_mnn.build import load_build
     from hvae_mnn.hardware_files import load_hardware, override_hardware
@@ -171,7 +171,7 @@ def _sweep(
     config: "HardwareConfig",
     studies: "tuple[Study, ...]",
     drawn: "SweepSentences",
-    names: dict[str, str],
+    names: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
     """Measure, draw and print."""

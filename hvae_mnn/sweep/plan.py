@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -268,7 +268,7 @@ def check_overrides(overrides: Iterable[str]) -> None:
 
 
 class _StudyTable(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     axes: dict[str, Annotated[list[Value], Field(min_length=1)]] = Field(min_length=1)
     trials: int | None = Field(default=None, ge=1)
@@ -285,8 +285,11 @@ class _PlanFile(BaseModel):
 def _first_problem(error: ValidationError) -> str:
     """Return the first problem of a plan in one line; misspelt keys come first."""
     problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    place = [str(part) for part in problem["loc"] if part not in ("bool", "int", "float", "str")]
+    kinds = [kind.__name__ for kind in get_args(Value)]
+    place = [str(part) for part in problem["loc"] if part not in kinds]
     key = ".".join(place)
+    if problem["loc"] and problem["loc"][-1] in kinds:
+        return f"{key} is {problem['input']!r}; expected a finite number, a choice, true or false"
     if problem["type"] == "extra_forbidden":
         names = ("trials", "study") if len(place) == 1 else ("axes", "trials", "set")
         return f'"{key}" is not a known key{did_you_mean(place[-1], names)}; known: {", ".join(names)}'
