@@ -44,8 +44,7 @@ class Latent:
 
     def driving(self, step: int) -> Array:
         """Return the z that the decoder is given at a step, (L,)."""
-        z = np.atleast_2d(self.z)
-        return np.asarray(z[min(step, len(z) - 1)])
+        return self.z if self.z.ndim == 1 else self.z[min(step, len(self.z) - 1)]
 
 
 @dataclass(frozen=True, slots=True)

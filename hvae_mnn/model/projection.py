@@ -56,7 +56,7 @@ class Projection:
         """Return the best words; `scores` are spoilt."""
         scores[:, [PAD, SOS]] = -np.inf
         lowest = scores.max(axis=1) - self._margin(h)
-        sentence, word = np.nonzero(~(scores < lowest[:, None]))
+        sentence, word = np.divmod(np.flatnonzero(~(scores < lowest[:, None])), scores.shape[1])
         if len(word) == len(h):
             return word
         exact = np.einsum("ij,ij->i", h[sentence], self._weight[word]) + self._bias[word]

@@ -14,6 +14,7 @@ from hvae_mnn.engines.base import Engine, Reading
 from hvae_mnn.orchestrator import DigitalHalf, Places, Simulation
 
 Array = NDArray[np.float64]
+_COLUMNS = ("codes", "analog")
 _Step = Callable[[Mapping[str, Array]], dict[str, Reading]]
 
 
@@ -54,5 +55,8 @@ class DiesSimulation(Simulation):
 
 
 def _join(readings: Sequence[Reading]) -> Reading:
-    parts = ([getattr(reading, part) for reading in readings] for part in ("codes", "analog", "clipped"))
-    return Reading(*(np.concatenate(part) for part in parts))
+    """Put the rows of readings below each other; their columns lie together in memory."""
+    if len(readings) == 1:
+        return readings[0]
+    codes, analog = (np.concatenate([getattr(each, part).T for each in readings], axis=1).T for part in _COLUMNS)
+    return Reading(codes, analog, np.concatenate([each.clipped for each in readings]))
