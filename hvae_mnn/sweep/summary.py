@@ -80,15 +80,15 @@ class SweepFacts(Protocol):
         """Where the sentences are from."""
 
     @property
-    def sentences(self) -> int:
-        """How many sentences every trial takes."""
+    def sentences(self) -> Sequence[int]:
+        """Places in the corpus of the sentences that every trial takes."""
 
     @property
     def hardware_name(self) -> str:
         """Preset or file, with what was set."""
 
     @property
-    def model_name(self) -> str:
+    def model(self) -> str:
         """Name of the model."""
 
     @property
@@ -210,7 +210,7 @@ class Summary:
     corpus: str
     sentences: int
     hardware_name: str
-    model_name: str
+    model: str
     seed: int
     spice_check: SpiceCheck | None
 
@@ -244,15 +244,15 @@ def summarise(
         spice_check: Trials done again in SPICE: the metrics, values, equal_codes, largest_lsb and largest_analog.
         names: Metrics to summarise.
     """
-    studies = tuple(_summarise_study(rows, study, plan, names) for study in plan.studies)
+    studies = tuple(summarise_study(rows, study, plan, names) for study in plan.studies)
     return Summary(
         studies=studies,
         software=dict(plan.software),
         yield_at=plan.yield_at,
         corpus=plan.corpus,
-        sentences=plan.sentences,
+        sentences=len(plan.sentences),
         hardware_name=plan.hardware_name,
-        model_name=plan.model_name,
+        model=plan.model,
         seed=plan.seed,
         spice_check=None if spice_check is None or spice_check.empty else _compare_spice(rows, spice_check),
     )
@@ -289,7 +289,10 @@ def trials_of(rows: "pd.DataFrame", study: Study, name: str) -> tuple[Array, NDA
     return values, measured
 
 
-def _summarise_study(rows: "pd.DataFrame", study: Study, plan: SweepFacts, names: Sequence[str]) -> StudySummary:
+def summarise_study(
+    rows: "pd.DataFrame", study: Study, plan: SweepFacts, names: Sequence[str] = _NAMES
+) -> StudySummary:
+    """Return the figures of one study, as `summarise` does of all."""
     judged, measured = trials_of(rows, study, JUDGED)
     tables = {name: _summarise_metric(trials_of(rows, study, name)[0], measured, plan.seed) for name in names}
     points = []

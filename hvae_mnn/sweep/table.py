@@ -18,7 +18,7 @@ def print_summary(summary: Summary) -> None:
         _print_study(study, summary.yield_at)
     _print_losses(summary.studies)
     figures = ", ".join(f"{name} {value:.2f}" for name, value in _in_order(summary.software))
-    click.echo(f"software   {summary.model_name}: {figures} nats a sentence, z sampled")
+    click.echo(f"software   {summary.model}: {figures} nats a sentence, z sampled")
     if summary.spice_check is not None:
         _print_check(summary.spice_check)
     click.echo(
@@ -119,7 +119,9 @@ def _print_check(check: SpiceCheck) -> None:
 
 
 def _format_value(value: Any) -> str:
-    return "unset" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _format_interval(found: Estimate) -> str:
