@@ -3,9 +3,10 @@
 Sentences are what the model itself says from latents drawn from the prior, so that no corpus is needed. PyTorch does in
 float32 what a trial does of the same sentences: encode, decode teacher-forced for -log p, decode freely. A trial of the
 nodal engine also draws its die (programming error of every cell, tiles solved), which is timed by itself, and compares
-every reading with the exact sum. Both have one thread; then a process a core each, as `sweep-variation` has them. ngspice reads as many sentences of one die as `--spice-sentences` says, decks loaded
-before; its seconds for all sentences are in proportion. Memory: of one process, after 100 trials of 8 sentences and
-after `--memory-trials`.
+every reading with the exact sum. Each has one thread, in one process and then in a process a core, as
+`sweep-variation` has them. ngspice has all cores and reads as many sentences of one die as `--spice-sentences` says,
+decks loaded before; its seconds for all sentences are in proportion. Memory: of one process, after 100 trials of 8
+sentences and after `--memory-trials`.
 
 Ends with an error if a trial, its die not counted, takes more than twice PyTorch's time or more than 1/100 of
 ngspice's, or if memory grows by more than 5 %.
@@ -17,10 +18,12 @@ import argparse
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,15 +31,19 @@ import psutil
 import torch
 from threadpoolctl import threadpool_limits
 
+from hvae_mnn.build import Build, save_build
 from hvae_mnn.compiler.pipeline import compile_model, draw_die
 from hvae_mnn.engines.nodal import NodalEngine
+from hvae_mnn.engines.spice import SpiceEngine
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.corpus import EOS, PAD
 from hvae_mnn.model.posteriors import reconstruction
 from hvae_mnn.model.vae import TextVae
+from hvae_mnn.orchestrator import Simulation
 from hvae_mnn.shipped import open_model
+from hvae_mnn.simulate import draw_noise
 from hvae_mnn.sweep.bench import TrialBench
 
 PYTORCH_GOAL, SPICE_GOAL, MEMORY_GOAL = 2.0, 100.0, 1.05
@@ -61,7 +68,7 @@ def main() -> None:
     die = median_time(lambda: NodalEngine(draw_die(build, 1)))
     trial = median_time(lambda: bench.measure(hardware, [1]))
     torch_all, trial_all = time_all_cores(checkpoint, hardware, sentences)
-    spice = time_spice(checkpoint, hardware, sentences, options.spice_sentences)
+    spice = time_spice(draw_die(build, 1), sentences, options.spice_sentences)
 
     print("| way | ms a trial | over PyTorch |\n|---|---|---|")
     for name, seconds, reference in (
@@ -139,11 +146,17 @@ def run_trials(hardware: HardwareConfig, seeds: range) -> None:
     _worker[0].measure(hardware, seeds)
 
 
-def time_spice(checkpoint: Checkpoint, hardware: HardwareConfig, sentences: Sentences, count: int) -> float:
+def time_spice(build: Build, sentences: Sentences, count: int) -> float:
     """Return seconds of a trial in ngspice, of some sentences in proportion to all; compiling and loading left out."""
-    one, some = (TrialBench(checkpoint, sentences[:n]) for n in (1, 1 + count))
-    loading = time_once(lambda: one.measure_spice(hardware, 1))
-    return (time_once(lambda: some.measure_spice(hardware, 1)) - loading) * len(sentences) / count
+    some = sentences[:count]
+    noises = [draw_noise(build, ids, i) for i, ids in enumerate(some)]
+    with tempfile.TemporaryDirectory() as folder, SpiceEngine(save_build(build, Path(folder) / "build")) as engine:
+        simulation = Simulation(build, engine)
+        began = time.perf_counter()
+        latents = simulation.encode(some, noises)
+        simulation.read_along(some, latents)
+        simulation.speak(latents, 1)
+        return (time.perf_counter() - began) * len(sentences) / count
 
 
 def measure_memory(bench: TrialBench, hardware: HardwareConfig, trials: int) -> float:
