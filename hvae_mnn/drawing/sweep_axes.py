@@ -204,7 +204,7 @@ def _round_ticks(places: Places, width: float) -> Array:
 
 def _letters(name: str) -> float:
     """Return the width of a tick's name in letters; of mathtext, what is seen of it."""
-    return len(name.replace(r"\times", "x").translate(str.maketrans("", "", "${}^")))
+    return len(name.replace(r"\times", " x ").translate(str.maketrans("", "", "${}^")))
 
 
 def _fold(text: str, width: float) -> str:
@@ -264,7 +264,7 @@ def apply_quantity(axis: Axes, quantity: Quantity, shown: Array, middle: Array, 
     low, high = _ends(shown, scale)
     if scale == "linear":
         low, high = _linear_ends(low, high, quantity.share)
-        ticks = MaxNLocator(5, steps=_STEPS).tick_values(low, high)
+        ticks = MaxNLocator(6, steps=_STEPS).tick_values(low, high)
         top = 100.0 if quantity.share else high
         axis.set_yticks([tick for tick in ticks if low <= tick <= min(high, top)])
     else:
