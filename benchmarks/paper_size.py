@@ -52,8 +52,9 @@ from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.corpus import EOS
 from hvae_mnn.model.measures import decode_freely
 from hvae_mnn.model.vae import pad_batch
+from hvae_mnn.orchestrator import Simulation
 from hvae_mnn.shipped import open_model
-from hvae_mnn.simulate import Simulation, draw_noise, read_sentence
+from hvae_mnn.simulate import draw_noise, read_sentence
 
 Array = NDArray[np.float64]
 Ids = tuple[int, ...]

@@ -27,9 +27,10 @@ from hvae_mnn.engines.spice import SpiceEngine
 from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.corpus import load_corpus
+from hvae_mnn.orchestrator import Simulation
 from hvae_mnn.run import LayerTrace, share_equal
 from hvae_mnn.shipped import open_model
-from hvae_mnn.simulate import Simulation, draw_noise
+from hvae_mnn.simulate import draw_noise
 
 Ids = tuple[int, ...]
 Words = tuple[str, ...]

@@ -35,10 +35,11 @@ from hvae_mnn.compiler.decks import library_names
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.engines.spice import SpiceEngine
 from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.orchestrator import Simulation
 from hvae_mnn.physics.converters import Converter
 from hvae_mnn.plan import Tile, row_inputs
 from hvae_mnn.shipped import open_model
-from hvae_mnn.simulate import Simulation, draw_noise, read_sentence
+from hvae_mnn.simulate import draw_noise, read_sentence
 
 Array = NDArray[np.float64]
 

@@ -24,10 +24,11 @@ from hvae_mnn.engines.base import ClosingEngine, EngineInfo, Reading
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.errors import ArtifactError
 from hvae_mnn.factors import CLIPPING, FACTORS, INPUT, OUTPUT, compile_with, hardware_with, widen_range
+from hvae_mnn.orchestrator import Simulation
 from hvae_mnn.physics.converters import Converter
 from hvae_mnn.progress import Progress
 from hvae_mnn.run import Run, share_equal
-from hvae_mnn.simulate import Simulation, draw_noise, hash_build, open_engine, read_sentence
+from hvae_mnn.simulate import draw_noise, hash_build, open_engine, read_sentence
 
 Array = NDArray[np.float64]
 

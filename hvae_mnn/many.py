@@ -10,9 +10,9 @@ from hvae_mnn.build import Build
 from hvae_mnn.engines.base import Engine
 from hvae_mnn.errors import ArtifactError, SentenceError
 from hvae_mnn.journal import Journal
+from hvae_mnn.orchestrator import Simulation
 from hvae_mnn.progress import Progress
 from hvae_mnn.simulate import (
-    Simulation,
     Words,
     draw_noise,
     hash_build,
@@ -120,9 +120,11 @@ def _simulate_batch(
     seconds = (time.perf_counter() - began) / len(lines)
     results = []
     sides, build_hash = reference_sides(build, sentences, noises), hash_build(build)
-    for line, outcome, side, seed, errors in zip(lines, outcomes, sides, seeds, simulation.errors, strict=True):
+    for i, (line, outcome, side, seed) in enumerate(zip(lines, outcomes, sides, seeds, strict=True)):
         run = make_run(build, line, outcome, side, engine, seed, seconds, build_hash)
-        results.append(run.to_json() | {"layers": [layer.to_json() for layer in errors.values()]})
+        results.append(
+            run.to_json() | {"layers": [layer.of_sentence(i).to_json() for layer in simulation.errors.values()]}
+        )
     return results
 
 

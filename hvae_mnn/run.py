@@ -25,6 +25,7 @@ from hvae_mnn.model.corpus import Vocabulary
 from hvae_mnn.waveforms import WaveformFolder, holds_only_waveforms, save_waveforms
 
 Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 RUN_FILE = "run.json"
 _FILES = (RUN_FILE, "trace.npz", "waveforms")
@@ -114,36 +115,72 @@ class LayerTrace:
         return _summary(self, len(self.error))
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class LayerErrors:
     """The errors of a layer in one sentence of many, without the readings themselves.
 
     Attributes:
         name: Layer.
         steps: Steps read.
-        values: Column values read.
-        squares: Sum of the squares of their errors, full scale.
+        rms_error: Root mean square of all errors, full scale.
         max_error: Largest error, full scale.
         clipped_inputs: Inputs beyond the DAC's range.
         clipped_outputs: Column values beyond the ADC's range.
     """
 
     name: str
-    steps: int = 0
-    values: int = 0
-    squares: float = 0.0
-    max_error: float = 0.0
-    clipped_inputs: int = 0
-    clipped_outputs: int = 0
-
-    @property
-    def rms_error(self) -> float:
-        """Root mean square of all errors, full scale."""
-        return math.sqrt(self.squares / self.values)
+    steps: int
+    rms_error: float
+    max_error: float
+    clipped_inputs: int
+    clipped_outputs: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as plain values."""
         return _summary(self, self.steps)
+
+
+class BatchErrors:
+    """The errors of a layer over a batch of sentences; arrays have one entry a sentence, (batch,).
+
+    Attributes:
+        name: Layer.
+        steps: Steps read.
+        inputs: Inputs read.
+        values: Column values read.
+        squares: Sum of the squares of their errors, full scale.
+        largest: Largest error, full scale.
+        clipped_inputs: Inputs beyond the DAC's range.
+        clipped_outputs: Column values beyond the ADC's range.
+    """
+
+    def __init__(self, name: str, batch: int) -> None:
+        self.name = name
+        self.steps, self.inputs, self.values, self.clipped_inputs, self.clipped_outputs = np.zeros((5, batch), np.int64)
+        self.squares, self.largest = np.zeros((2, batch))
+
+    def add(self, sentences: NDArray[np.intp], inputs: int, clipped: tuple[Counts, Counts], error: Array) -> None:
+        """Add a step of some sentences.
+
+        Args:
+            sentences: Which of the batch, (rows,).
+            inputs: How many inputs the layer has.
+            clipped: How many of them are beyond the DAC's range, and how many column values beyond the ADC's, (rows,).
+            error: Errors of the column values, full scale, (rows, outputs).
+        """
+        self.steps[sentences] += 1
+        self.inputs[sentences] += inputs
+        self.values[sentences] += error.shape[1]
+        self.squares[sentences] += np.einsum("bo,bo->b", error, error)
+        self.largest[sentences] = np.maximum(self.largest[sentences], np.maximum(error.max(1), -error.min(1)))
+        self.clipped_inputs[sentences] += clipped[0]
+        self.clipped_outputs[sentences] += clipped[1]
+
+    def of_sentence(self, i: int) -> LayerErrors:
+        """Return the errors of one sentence."""
+        rms = math.sqrt(self.squares[i] / self.values[i])
+        counts = int(self.clipped_inputs[i]), int(self.clipped_outputs[i])
+        return LayerErrors(self.name, int(self.steps[i]), rms, float(self.largest[i]), *counts)
 
 
 def _summary(layer: LayerTrace | LayerErrors, steps: int) -> dict[str, Any]:
@@ -221,7 +258,7 @@ class Run:
         }
 
 
-def share_equal(first: Sequence[str], second: Sequence[str]) -> float:
+def share_equal(first: Sequence[object], second: Sequence[object]) -> float:
     """Return equal tokens at equal places, over the longer of two sentences; 1 where both are empty."""
     longer = max(len(first), len(second))
     return sum(a == b for a, b in zip(first, second, strict=False)) / longer if longer else 1.0

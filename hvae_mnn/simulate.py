@@ -1,36 +1,28 @@
-"""One sentence through the circuit: encoder, reparameterisation, decoder until `<eos>`.
-
-The orchestrator owns everything digital: embeddings, codes, gate arithmetic, the latent and
-the vocabulary. The engine is asked for column readings only, so every backend runs this
-same code.
-"""
+"""One sentence through the circuit, beside what the PyTorch model says of it with the same noise."""
 
 import hashlib
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.build import Build
-from hvae_mnn.engines.base import Engine, Reading
+from hvae_mnn.engines.base import Engine
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.engines.spice import SpiceEngine
 from hvae_mnn.errors import EngineError, SentenceError
 from hvae_mnn.journal import Journal
-from hvae_mnn.model.cells import CellState, first_state, next_state, zero_state
-from hvae_mnn.model.corpus import EOS, SOS
-from hvae_mnn.model.projection import Projection
 from hvae_mnn.model.vae import check_sentence
+from hvae_mnn.orchestrator import Ids, Outcome, Simulation
 from hvae_mnn.progress import Progress
 from hvae_mnn.recording import Recording
-from hvae_mnn.run import LayerErrors, LayerTrace, Run, Side
+from hvae_mnn.run import Run, Side
 
 Array = NDArray[np.float64]
-Ids = tuple[int, ...]
 BACKENDS = ("spice", "nodal", "software")
 
 
@@ -134,7 +126,7 @@ def simulate_sentence(
 def make_run(
     build: Build,
     words: Words,
-    outcome: "Outcome",
+    outcome: Outcome,
     software: Side,
     engine: Engine,
     seed: int,
@@ -177,192 +169,7 @@ def hash_build(build: Build) -> str:
 
 def draw_noise(build: Build, ids: Ids, seed: int) -> Array:
     """Return the standard normal numbers of the reparameterisation, (L,) or (T, L)."""
-    config = build.checkpoint.config
-    shape = (config.latent,) if config.latent_mode == "last" else (len(ids) + 2, config.latent)
-    return np.random.default_rng(seed).standard_normal(shape)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came out for one sentence.
-
-    Attributes:
-        tokens: Words said, `<eos>` not among them.
-        mu: Posterior mean, (L,) or (T, L).
-        logvar: Posterior log variance, of the same shape.
-        z: Latent sample, of the same shape.
-    """
-
-    tokens: Ids
-    mu: Array
-    logvar: Array
-    z: Array
-
-
-@dataclass(slots=True)
-class _Request:
-    """One layer's work in one cycle: group values, state before, the step's number and which sentences."""
-
-    values: Mapping[str, Array]
-    state: CellState
-    step: int
-    sentences: NDArray[np.intp]
-
-
-class Simulation:
-    """Sentences on an engine, step by step.
-
-    Attributes:
-        traces: What each layer read, step by step (all sentences of a batch together); nothing where `whole` is off.
-        errors: For each sentence of the batch, the errors of each layer.
-    """
-
-    def __init__(
-        self,
-        build: Build,
-        engine: Engine,
-        progress: Progress | None = None,
-        journal: Journal | None = None,
-        whole: bool = True,
-    ) -> None:
-        """Take an engine that holds a Build.
-
-        Args:
-            build: A compiled model.
-            engine: Reads its layers.
-            progress: Called with stage, steps done and steps in all.
-            journal: Steps that were read before an interruption, which are not read again; new ones are added.
-            whole: Whether to keep every reading, some megabytes a step and sentence at the size of real networks.
-        """
-        self.build, self.engine, self.progress = build, engine, progress
-        self.traces = {layer.name: LayerTrace(layer.name) for layer in build.manifest.layers}
-        self.errors: list[dict[str, LayerErrors]] = []
-        self._journal, self._whole = journal, whole
-        self._reference = SoftwareEngine(build)
-        self._parts = build.checkpoint.software_parts()
-        self._projection = Projection(self._parts.output_weight, self._parts.output_bias)
-        self._periphery = build.manifest.hardware.periphery
-
-    def run(self, sentences: Sequence[Ids], noises: Sequence[Array]) -> list[Outcome]:
-        """Encode and decode sentences, all at once."""
-        self.errors = [{layer.name: LayerErrors(layer.name) for layer in self.build.manifest.layers} for _ in sentences]
-        hidden = self._encode([(SOS, *ids, EOS) for ids in sentences])
-        latents = [self._sample(h, noise) for h, noise in zip(hidden, noises, strict=True)]
-        said = self._decode([z for _, _, z in latents], 1 + max(len(ids) for ids in sentences))
-        return [Outcome(tokens, *latent) for tokens, latent in zip(said, latents, strict=True)]
-
-    def _encode(self, sentences: list[Ids]) -> list[Array]:
-        """Return encoder 2's h at every step of each sentence, (T, H); it runs one step behind encoder 1."""
-        first, second = self.build.layer("encoder1"), self.build.layer("encoder2")
-        batch, lengths = len(sentences), np.array([len(ids) for ids in sentences])
-        lower, upper = zero_state(batch, first.hidden), zero_state(batch, second.hidden)
-        outputs = np.zeros((batch, lengths.max(), second.hidden))
-        for tick in range(int(lengths.max()) + 1):
-            requests: dict[str, _Request] = {}
-            reading, following = np.flatnonzero(lengths > tick), np.flatnonzero(lengths > tick - 1)
-            if len(reading):
-                words = [sentences[i][tick] for i in reading]
-                state = lower.select(reading)
-                x = self._parts.encoder_embedding[words]
-                requests[first.name] = _Request({"x": x, "h": state.h}, state, tick, reading)
-            if tick > 0:
-                state = upper.select(following)
-                requests[second.name] = _Request({"x": lower.h[following], "h": state.h}, state, tick - 1, following)
-            after = self._advance(requests)
-            if len(reading):
-                lower = lower.replaced(reading, after[first.name])
-            if tick > 0:
-                upper = upper.replaced(following, after[second.name])
-                outputs[following, tick - 1] = after[second.name].h
-            self._report("encoder", tick + 1, int(lengths.max()) + 1)
-        return [outputs[i, :length] for i, length in enumerate(lengths)]
-
-    def _sample(self, hidden: Array, noise: Array) -> tuple[Array, Array, Array]:
-        """Return mu, logvar and z of one sentence from encoder 2's h, (T, H)."""
-        parts = self._parts
-        source = hidden[-1] if self.build.checkpoint.config.latent_mode == "last" else hidden
-        mu = source @ parts.mu_weight.T + parts.mu_bias
-        logvar = source @ parts.logvar_weight.T + parts.logvar_bias
-        return mu, logvar, mu + np.exp(logvar / 2) * noise
-
-    def _decode(self, latents: list[Array], expected: int) -> list[Ids]:
-        """Say words greedily from each latent until `<eos>` or the model's limit; `expected` steps are likely."""
-        layer, limit = self.build.layer("decoder"), self.build.checkpoint.config.max_length
-        drives = [np.atleast_2d(z) for z in latents]
-        first = np.array([z[0] for z in drives]) @ self._parts.initial_weight.T
-        (x_max,) = (group.x_max for group in layer.groups if group.name == "h")
-        state = first_state(first, x_max, self._periphery)
-        words = np.full(len(latents), SOS)
-        said: list[list[int]] = [[] for _ in latents]
-        speaking = np.arange(len(latents))
-        for step in range(limit):
-            z = np.array([drives[i][min(step, len(drives[i]) - 1)] for i in speaking])
-            before = state.select(speaking)
-            x = self._parts.decoder_embedding[words[speaking]]
-            request = _Request({"x": x, "h": before.h, "z": z}, before, step, speaking)
-            after = self._advance({layer.name: request})[layer.name]
-            state = state.replaced(speaking, after)
-            words[speaking] = self._projection.choose(after.h)
-            for i in speaking:
-                if words[i] != EOS:
-                    said[i].append(int(words[i]))
-            speaking = speaking[words[speaking] != EOS]
-            likely = min(limit, max(expected, step + 2)) if len(speaking) else step + 1
-            self._report("decoder", step + 1, likely)
-            if not len(speaking):
-                break
-        return [tuple(words_of) for words_of in said]
-
-    def _advance(self, requests: Mapping[str, _Request]) -> dict[str, CellState]:
-        """Let the engine read the requested layers in one cycle; return their next states."""
-        layers = {name: self.build.layer(name) for name in requests}
-        fractions = {name: layers[name].fractions(request.values) for name, request in requests.items()}
-        try:
-            readings = self._read({name: self.engine.dac.encode(value) for name, value in fractions.items()})
-        except EngineError as error:
-            steps = ", ".join(f"{name} step {request.step}" for name, request in requests.items())
-            raise EngineError(f"at {steps}: {error}") from error
-        exact = self._reference.step(fractions)
-        states = {}
-        for name, request in requests.items():
-            reading = readings[name]
-            self._record(name, request.sentences, fractions[name], reading, exact[name].analog)
-            sums = layers[name].gate_sums(self.engine.adc.decode(reading.codes))
-            peephole = self._parts.peepholes.get(name)
-            states[name] = next_state(layers[name].cell, sums, request.state, self._periphery, peephole)
-        return states
-
-    def _read(self, codes: Mapping[str, Array]) -> dict[str, Reading]:
-        """Read layers, or take what was read before an interruption."""
-        held = self._journal.replay() if self._journal is not None else None
-        if held is not None:
-            readings, states = held
-            self.engine.skip(codes)
-            self.engine.restore(states)
-            return readings
-        readings = self.engine.step(codes)
-        if self._journal is not None:
-            self._journal.add(readings, self.engine.states())
-        return readings
-
-    def _record(self, name: str, sentences: NDArray[np.intp], fractions: Array, reading: Reading, exact: Array) -> None:
-        """Add a layer's step to the trace and to each sentence's errors."""
-        if self._whole:
-            self.traces[name].record(self.engine, fractions, reading, exact)
-        error = self.engine.adc.decode(reading.codes) - exact
-        squares = np.einsum("bo,bo->b", error, error).tolist()
-        largest = np.maximum(error.max(axis=1), -error.min(axis=1)).tolist()
-        inputs, outputs = self.engine.dac.count_clipped(fractions).tolist(), reading.clipped.tolist()
-        for place, i in enumerate(sentences):
-            errors = self.errors[i][name]
-            errors.steps, errors.values = errors.steps + 1, errors.values + error.shape[1]
-            errors.squares, errors.max_error = errors.squares + squares[place], max(errors.max_error, largest[place])
-            errors.clipped_inputs += inputs[place]
-            errors.clipped_outputs += outputs[place]
-
-    def _report(self, stage: str, done: int, total: int | None) -> None:
-        if self.progress is not None:
-            self.progress(stage, done, total)
+    return build.checkpoint.config.draw_noise(len(ids), seed)
 
 
 def reference_sides(build: Build, sentences: Sequence[Ids], noises: Sequence[Array]) -> list[Side]:

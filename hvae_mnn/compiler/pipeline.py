@@ -93,6 +93,16 @@ def compile_model(
     return Build(manifest, tiles, checkpoint, {layer.weights.name: layer.replay.copy() for layer in cut})
 
 
+def draw_die(build: Build, seed: int) -> Build:
+    """Return another die of a Build, in memory: what compiling with `device.seed` = seed gives, cells drawn alone."""
+    hardware = build.manifest.hardware
+    device = hardware.device.model_copy(update={"seed": seed})
+    hardware = hardware.model_copy(update={"device": device})
+    tiles = {name: _program(tile, hardware) for name, tile in build.tiles.items()}
+    manifest = build.manifest.model_copy(update={"hardware": hardware})
+    return Build(manifest, tiles, build.checkpoint, build.replay)
+
+
 def compile_layer(
     weights: LayerWeights, checkpoint: Checkpoint, hardware: HardwareConfig
 ) -> tuple[LayerPlan, list[Tile], Array]:

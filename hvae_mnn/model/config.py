@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hvae_mnn.errors import CheckpointError
 
 CELLS = ("lstm", "gru", "rnn")
@@ -74,6 +77,11 @@ class ModelConfig:
     def has_latent(self) -> bool:
         """Whether there are an encoder and a latent; a plain language model has none."""
         return self.latent_mode != "none"
+
+    def draw_noise(self, words: int, seed: int) -> NDArray[np.float64]:
+        """Return standard normal numbers for the reparameterisation of a sentence, (L,), or (words + 2, L)."""
+        shape = (self.latent,) if self.latent_mode == "last" else (words + 2, self.latent)
+        return np.random.default_rng(seed).standard_normal(shape)
 
     def check_has_latent(self) -> None:
         """Refuse a plain language model where an encoder is needed.

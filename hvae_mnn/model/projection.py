@@ -1,4 +1,4 @@
-"""From a decoder's output to the most likely word, as `hvae_mnn.model.vae.best_token`, in numpy."""
+"""From a decoder's output to words, in numpy: as `hvae_mnn.model.vae.best_token`, and -log p of given words."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,31 +6,61 @@ from numpy.typing import NDArray
 from hvae_mnn.model.corpus import PAD, SOS
 
 Array = NDArray[np.float64]
+Rough = NDArray[np.float32]
+Words = NDArray[np.intp]
+
+_SCORES = 2**20  # word scores held at once, 4 MiB; chosen
 
 
 class Projection:
-    """The word that float64 scores highest, never `<pad>` or `<sos>`.
+    """What words score: the best one, never `<pad>` or `<sos>`, and the cost of given ones.
 
-    Scores are worked out in float32. Where rounding could hide another order than the one found, the words in
-    question are scored again in float64.
+    Scores are worked out in float32. The best word is nevertheless that of float64: where rounding could hide another
+    order than the one found, the words in question are scored again.
     """
 
     def __init__(self, weight: Array, bias: Array) -> None:
         """Take the scores' weight (V, H) and bias (V,)."""
-        self._weight, self._bias = weight, bias.copy()
-        self._bias[[PAD, SOS]] = -np.inf
-        self._rough_weight, self._rough_bias = weight.T.astype(np.float32), self._bias.astype(np.float32)
+        self._weight, self._bias = weight, bias
+        self._rough_weight, self._rough_bias = weight.T.astype(np.float32), bias.astype(np.float32)
         self._longest, self._largest_bias = float(np.linalg.norm(weight, axis=1).max()), float(np.abs(bias).max())
 
-    def choose(self, h: Array) -> NDArray[np.intp]:
+    def choose(self, h: Array) -> Words:
         """Return the number of the best word, the lowest of equal ones, (batch,), for outputs h, (batch, H)."""
-        rough = h.astype(np.float32) @ self._rough_weight
-        rough += self._rough_bias
-        lowest = rough.max(axis=1) - self._margin(h)
-        sentence, word = np.nonzero(~(rough < lowest[:, None]))
+        return self._best(h, self._score(h))
+
+    def weigh(self, h: Array, words: Words) -> tuple[Array, Words]:
+        """Return -log p of given words, nats, (batch,), and what `choose` does.
+
+        Args:
+            h: Outputs, (batch, H).
+            words: The words that are there, (batch,).
+        """
+        costs, best = np.zeros(len(h)), np.zeros(len(h), dtype=np.intp)
+        rows = max(1, _SCORES // len(self._bias))
+        for start in range(0, len(h), rows):
+            part = slice(start, start + rows)
+            scores = self._score(h[part])
+            largest = scores.max(axis=1)
+            sums = np.exp(scores - largest[:, None]).sum(axis=1)
+            costs[part] = largest + np.log(sums) - scores[np.arange(len(scores)), words[part]]
+            best[part] = self._best(h[part], scores)
+        return costs, best
+
+    def _score(self, h: Array) -> Rough:
+        scores: Rough = h.astype(np.float32) @ self._rough_weight
+        scores += self._rough_bias
+        return scores
+
+    def _best(self, h: Array, scores: Rough) -> Words:
+        """Return the best words; `scores` are spoilt."""
+        scores[:, [PAD, SOS]] = -np.inf
+        lowest = scores.max(axis=1) - self._margin(h)
+        sentence, word = np.divmod(np.flatnonzero(~(scores < lowest[:, None])), scores.shape[1])
         if len(word) == len(h):
             return word
         exact = np.einsum("ij,ij->i", h[sentence], self._weight[word]) + self._bias[word]
+        exact[(word == PAD) | (word == SOS)] = -np.inf
         best_first = word[np.lexsort((word, -exact, sentence))]
         return np.asarray(best_first[np.searchsorted(sentence, np.arange(len(h)))])
 

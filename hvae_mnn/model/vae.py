@@ -19,6 +19,8 @@ from hvae_mnn.model.config import CELLS, LATENT_MODES, ModelConfig
 from hvae_mnn.model.corpus import EOS, PAD, SOS, UNK
 from hvae_mnn.model.recurrent import make_layer
 
+Array = NDArray[np.float64]
+
 __all__ = [
     "CELLS",
     "LATENT_MODES",
@@ -281,6 +283,26 @@ class TextVae(nn.Module):
             )
             for row, latent in zip(said, latents, strict=True)
         ]
+
+    @torch.no_grad()
+    def read_along(self, sentences: Sequence[Sequence[int]], latents: Sequence[Array]) -> list[Array]:
+        """Decode teacher-forced, without dropout, in the model's own precision.
+
+        Args:
+            sentences: The words of each, without `<sos>` and `<eos>`.
+            latents: z of each, (L,) or (T, L); step s reads the one at s, or the last past the end.
+
+        Returns:
+            For each sentence the h that predicts each of its words and `<eos>`, (words + 1, H).
+        """
+        was_training = self.training
+        self.eval()
+        tokens = pad_batch([tuple(ids) for ids in sentences])[:, :-1]
+        kept = [torch.as_tensor(np.atleast_2d(z)[: tokens.shape[1]], dtype=self.output.weight.dtype) for z in latents]
+        drives = [torch.cat([z, z[-1:].expand(tokens.shape[1] - len(z), -1)]) for z in kept]
+        hidden = self.decode(tokens, torch.stack(drives))
+        self.train(was_training)
+        return [hidden[i, : len(ids) + 1].double().numpy() for i, ids in enumerate(sentences)]
 
     def _drop_words(self, inputs: Tensor) -> Tensor:
         if not self.training or self.config.word_dropout == 0:

@@ -6,7 +6,8 @@ from making import layer_inputs, make_build
 
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.simulate import Simulation, draw_noise
+from hvae_mnn.orchestrator import Simulation
+from hvae_mnn.simulate import draw_noise
 
 pytestmark = pytest.mark.ngspice
 

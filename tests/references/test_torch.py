@@ -12,8 +12,9 @@ from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.cells import CellState, next_state
 from hvae_mnn.model.corpus import EOS, SOS, load_corpus
+from hvae_mnn.orchestrator import Simulation
 from hvae_mnn.shipped import open_model
-from hvae_mnn.simulate import Simulation, draw_noise
+from hvae_mnn.simulate import draw_noise
 
 TORCH_CELLS = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
 NINE = [(first, second) for first in TORCH_CELLS for second in TORCH_CELLS]

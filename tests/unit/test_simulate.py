@@ -14,9 +14,9 @@ from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.errors import EngineError, SentenceError
 from hvae_mnn.model.cells import CellState, next_state
 from hvae_mnn.model.corpus import EOS, SOS
+from hvae_mnn.orchestrator import Simulation
 from hvae_mnn.run import Run
 from hvae_mnn.simulate import (
-    Simulation,
     draw_noise,
     open_engine,
     read_sentence,
