@@ -1,7 +1,8 @@
 """Figures of a sweep hold its rows: dies, medians, intervals, maps, places and names."""
 
 import dataclasses
-import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,17 +12,22 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection, QuadMesh
 from matplotlib.figure import Figure
+from sweeping import plan_of
 from test_sweep_summary import SIGMA, make_plan, make_rows
 
 from hvae_mnn.drawing.sweep_axes import choose_scale, find_unit, format_number, place_axis
 from hvae_mnn.drawing.sweeps import draw_studies, plot_sweep, save_sweep
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.plot import plot_artifact
+from hvae_mnn.sweep import store
+from hvae_mnn.sweep.metrics import METRICS
+from hvae_mnn.sweep.plan import make_study
 from hvae_mnn.sweep.statistics import median_ranks, share_interval
+from hvae_mnn.sweep.store import make_row
 
 SIGMAS = (0.0, 0.02, 0.05, 0.1)
 
@@ -413,7 +419,21 @@ def test_a_users_matplotlibrc_changes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_a_folder_that_is_no_sweep_either_is_refused(tmp_path: Path) -> None:
-    message = re.escape("no run (run.json), build (manifest.json), programming (programming.json) or sweep (plan.json)")
-    with pytest.raises(ArtifactError, match=message):
-        plot_artifact(tmp_path, [], tmp_path / "a.png")
+def test_a_saved_sweep_is_plotted_by_study_without_loading_torch_or_dask(tmp_path: Path) -> None:
+    studies = (make_study((("array.r_wire", "0,1"),), 3), make_study((("array.scheme", "paired,differential"),), 2))
+    names = ("wires", "way")
+    plan, points = plan_of(tuple(s.model_copy(update={"name": n}) for s, n in zip(studies, names, strict=True)))
+    rows = [
+        make_row(plan, point, trial, {metric.name: 0.5 + 0.1 * trial for metric in METRICS}, "nodal")
+        for point in points
+        for trial in range(point.trials)
+    ]
+    store.save_sweep(plan, pa.Table.from_pylist(rows, schema=store.row_schema(plan)), None, tmp_path / "sweep")
+    code = (
+        "import sys; from pathlib import Path; from hvae_mnn.plot import plot_artifact\n"
+        f"files = plot_artifact(Path({str(tmp_path / 'sweep')!r}), ['elbo'], Path({str(tmp_path / 'a.png')!r}))\n"
+        "print([file.name for file in files], {'torch', 'dask', 'matplotlib.pyplot'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.stdout.strip() == "['a-wires.png', 'a-way.png'] set()", done.stderr
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["a-way.png", "a-wires.png"]
