@@ -204,7 +204,7 @@ def _round_ticks(places: Places, width: float) -> Array:
 
 def _letters(name: str) -> float:
     """Return the width of a tick's name in letters; of mathtext, what is seen of it."""
-    return len(name.replace(r"\times", "x").translate(str.maketrans("", "", "${}^")))
+    return len(name.replace(r"\times", " x ").translate(str.maketrans("", "", "${}^")))
 
 
 def _fold(text: str, width: float) -> str:
@@ -242,15 +242,18 @@ def describe_metric(name: str) -> Quantity:
     return Quantity(f"{metric.label}, {unit}" if unit else metric.label, 100 if unit[:1] == "%" else 1, unit == "%")
 
 
-def apply_quantity(axis: Axes, quantity: Quantity, shown: Array, middle: Array, height: float) -> int:
+def apply_quantity(
+    axis: Axes, quantity: Quantity, shown: Array, middle: Array, height: float, reference: float | None = None
+) -> int:
     """Set the scale, ends and label of a vertical axis.
 
     Args:
         axis: Of the figure.
         quantity: What it shows.
         shown: All values drawn, in the unit of the figure; those far from all others get no room.
-        middle: Medians, which decide on the scale.
+        middle: Medians, which decide on the scale and are always in sight.
         height: Of the axis, inch.
+        reference: Another value always in sight.
 
     Returns:
         How many of the values lie outside.
@@ -261,10 +264,11 @@ def apply_quantity(axis: Axes, quantity: Quantity, shown: Array, middle: Array, 
         axis.set_yticks([])
         return 0
     scale = "linear" if quantity.share else choose_scale(middle)
-    low, high = _ends(shown, scale)
+    kept = middle if reference is None else np.append(middle, reference)
+    low, high = _ends(shown, kept, scale)
     if scale == "linear":
         low, high = _linear_ends(low, high, quantity.share)
-        ticks = MaxNLocator(5, steps=_STEPS).tick_values(low, high)
+        ticks = MaxNLocator(6, steps=_STEPS).tick_values(low, high)
         top = 100.0 if quantity.share else high
         axis.set_yticks([tick for tick in ticks if low <= tick <= min(high, top)])
     else:
@@ -289,15 +293,17 @@ def _linear_ends(low: float, high: float, share: bool) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _ends(shown: Array, scale: str) -> tuple[float, float]:
-    """Return the ends of what is shown, leaving out single values far from all others."""
-    used = shown[shown > 0] if scale == "log" else shown
+def _ends(shown: Array, kept: Array, scale: str) -> tuple[float, float]:
+    """Return the ends of what is shown, leaving out single values far from all others; `kept` are within."""
+    used, kept = (each[each > 0] if scale == "log" else each for each in (shown, kept))
     low, high = float(used.min()), float(used.max())
     lower, upper = np.quantile(used, [0.02, 0.98])
     if scale == "linear":
         room = 3 * (upper - lower)
-        return (max(low, lower - room), min(high, upper + room)) if room else (low, high)
-    return (low if scale == "symlog" else max(low, lower / 100)), min(high, 100 * upper)
+        low, high = (max(low, lower - room), min(high, upper + room)) if room else (low, high)
+    else:
+        low, high = (low if scale == "symlog" else max(low, lower / 100)), min(high, 100 * upper)
+    return min(low, kept.min(initial=low)), max(high, kept.max(initial=high))
 
 
 def _log_ticks(middle: Array, scale: str, high: float) -> Any:

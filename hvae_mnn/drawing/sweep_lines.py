@@ -141,13 +141,13 @@ def _draw_panel(
     shown = [part.ravel() for curve in curves.values() for part in (curve.dies, curve.middle, curve.low, curve.high)]
     if (len(curves) > 1 and places.scale != "choice") or curve.dies.shape[1] > MOST_DIES:
         shown = [part for each in curves.values() for part in (each.p05, each.p95, each.middle, each.low, each.high)]
-    if name in facts.software:
-        axis.axhline(facts.software[name], color="black", linewidth=0.9, linestyle="--", label="software")
-        shown.append(np.array([facts.software[name]]))
+    software = facts.software.get(name)
+    if software is not None:
+        axis.axhline(software, color="black", linewidth=0.9, linestyle="--", label="software")
     if name == JUDGED and places.scale != "choice":
         _mark_losses(axis, found, places, study)
     middle = np.concatenate([curve.middle for curve in curves.values()])
-    outside = apply_quantity(axis, describe_metric(name), np.concatenate(shown), middle, _HEIGHT)
+    outside = apply_quantity(axis, describe_metric(name), np.concatenate(shown), middle, _HEIGHT, software)
     axis.grid(axis="y", color="0.9", linewidth=0.6)
     axis.set_axisbelow(True)
     if name == RMS:

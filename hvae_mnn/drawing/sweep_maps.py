@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -185,7 +185,7 @@ def _set_places(axis: Axes, across: Places, down: Places, width: float, left: bo
         axis.set_ylabel(down.label)
 
 
-def _draw_contours(axis: Axes, each: Map, everything: Array, facts: SweepFacts, numeric: bool) -> list[Any]:
+def _draw_contours(axis: Axes, each: Map, everything: Array, facts: SweepFacts, numeric: bool) -> list[Line2D]:
     """Draw where agreement is what the yield asks of a die, and where it has lost 10 %; return their handles."""
     values = each.values
     if each.name != JUDGED or not numeric or min(values.shape) < 2 or not np.isfinite(values).any():
@@ -194,12 +194,12 @@ def _draw_contours(axis: Axes, each: Map, everything: Array, facts: SweepFacts, 
     levels = {f"mean of {asked:g} %, what yield asks of a die": (asked, "-"), "10 % of words lost": (lost, ":")}
     if abs(asked - lost) < _SAME_LEVEL:
         levels.pop(next(iter(levels)))
-    handles = []
+    handles: list[Line2D] = []
     for label, (level, dashes) in levels.items():
         if np.nanmin(values) < level < np.nanmax(values):
             drawn = axis.contour(np.ma.masked_invalid(values), [level], colors="black", linestyles=dashes)
             drawn.set(linewidths=1.4, path_effects=[withStroke(linewidth=2.6, foreground="white")])
-            handles.append(Line2D([], [], color="black", linestyle=dashes, linewidth=1.4, label=label))
+            handles += axis.plot([], [], dashes, color="black", linewidth=1.4, label=label)
     return handles
 
 

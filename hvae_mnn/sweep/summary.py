@@ -241,7 +241,8 @@ def summarise(
     Args:
         rows: One trial a row: study, point, trial and the metrics.
         plan: What was swept.
-        spice_check: Trials done again in SPICE: the metrics, values, equal_codes, largest_lsb and largest_analog.
+        spice_check: Trials done again in SPICE: the metrics, values, equal_codes (a share of the values),
+            largest_lsb and largest_analog.
         names: Metrics to summarise.
     """
     studies = tuple(summarise_study(rows, study, plan, names) for study in plan.studies)
@@ -388,7 +389,7 @@ def _compare_spice(rows: "pd.DataFrame", check: "pd.DataFrame") -> SpiceCheck:
     return SpiceCheck(
         trials=len(check),
         values=int(check["values"].sum()),
-        equal_codes=int(check["equal_codes"].sum()),
+        equal_codes=round(float((check["values"] * check["equal_codes"]).sum())),
         largest_lsb=float(check["largest_lsb"].max()),
         largest_analog=float(check["largest_analog"].max()),
         metrics=apart,

@@ -22,7 +22,7 @@ def print_summary(summary: Summary) -> None:
     if summary.spice_check is not None:
         _print_check(summary.spice_check)
     click.echo(
-        f"medians over dies, means where it says so, [95 % intervals]; {summary.sentences} sentences of "
+        f"medians of dies with [95 % intervals]; {summary.sentences} sentences of "
         f"{summary.corpus}, hardware {summary.hardware_name}, seed {summary.seed}"
     )
 
