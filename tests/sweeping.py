@@ -1,6 +1,5 @@
 """Makes sweeps for tests, with a bench that costs nothing: its figures follow from hardware and seed alone."""
 
-import json
 import time
 import zlib
 from collections.abc import Sequence
@@ -99,7 +98,3 @@ def assert_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
 def stored(folder: Path) -> int:
     """Return how many rows lie in an unfinished sweep."""
     return sum(len(pd.read_parquet(path)) for path in (folder / "rows").glob("*.parquet"))
-
-
-def identity_of(folder: Path) -> Any:
-    return json.loads((folder / "identity.json").read_text())

@@ -20,7 +20,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin, as_completed, get_worker
+from distributed import (
+    CancelledError,
+    Client,
+    Future,
+    KilledWorker,
+    LocalCluster,
+    Worker,
+    WorkerPlugin,
+    as_completed,
+    get_worker,
+)
 
 from hvae_mnn import __version__
 from hvae_mnn.errors import EngineError, SweepError, UserError
@@ -236,7 +246,8 @@ class _Gathering:
     def _hand_out(self) -> None:
         now = time.monotonic()
         if now - self._looked > _LOOK_AGAIN:
-            self._most, self._looked = _PER_WORKER * max(1, len(self._client.nthreads())), now
+            with _connected():
+                self._most, self._looked = _PER_WORKER * max(1, len(self._client.nthreads())), now
         for chunk in itertools.islice(self._chunks, max(0, self._most - len(self._under_way))):
             arguments = (self._plugin, chunk.point.hardware, chunk.seeds)
             future = self._client.submit(_measure, *arguments, pure=False)
@@ -245,8 +256,9 @@ class _Gathering:
 
     def _take(self, future: Future) -> tuple[Chunk, list[dict[str, float]]]:
         chunk = self._under_way.pop(future)
-        if future.cancelled() or future.status == "lost":
-            raise EngineError("the scheduler is gone; start one and repeat the command, which goes on from here")
+        if future.status != "error":
+            with _connected():
+                return chunk, future.result()
         try:
             with _naming(chunk):
                 return chunk, future.result()
@@ -293,6 +305,17 @@ def _naming(chunk: Chunk) -> Iterator[None]:
 
 
 @contextmanager
+def _connected() -> Iterator[None]:
+    """Say in one line that the scheduler is gone."""
+    try:
+        yield
+    except (OSError, CancelledError):
+        raise EngineError(
+            "the Dask scheduler is gone; start one again and repeat the command, which goes on from here"
+        ) from None
+
+
+@contextmanager
 def _deaf_threads() -> Iterator[None]:
     """Start threads, and processes of theirs, that never hear of Ctrl-C: a terminal sends it to all processes."""
     multiprocessing.resource_tracker.ensure_running()  # which would open the ears of a thread that starts it
@@ -306,7 +329,8 @@ def _deaf_threads() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what Dask says of workers that come and go from stderr."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _LOGGERS]
+    loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

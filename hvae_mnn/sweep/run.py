@@ -12,6 +12,7 @@ from hvae_mnn.engines.pool import core_count
 from hvae_mnn.engines.spice import describe_ngspice
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.interrupts import Interrupts
+from hvae_mnn.journal import unfinished_folder
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.threads import one_thread
 from hvae_mnn.progress import Progress
@@ -162,6 +163,9 @@ def chosen_for_check(points: Sequence[Point], count: int) -> list[tuple[Point, i
 def _finished(plan: SweepPlan, out: Path, draw: Callable[[Sweep, Path], object] | None) -> Sweep:
     """Return the sweep that is there already; of another yield, its rows are told anew."""
     sweep = load_sweep(out)
+    if unfinished_folder(out).exists():  # as of a process that was killed while it deleted it
+        with SweepStore(out, plan) as store:
+            store.remove()
     found = Sweep(
         plan=plan.model_copy(update={"software": sweep.plan.software}), rows=sweep.rows, spice_check=sweep.spice_check
     )
@@ -234,10 +238,10 @@ class _Sweeping:
 
     def _who_measures(self, stack: ExitStack) -> Measured:
         """Return the results of this process or of workers, which end with the stack."""
-        settings, chunks = self._settings, self._chunks()
+        settings, chunks = self._settings, list(self._chunks())
         if settings.scheduler is not None:
             client = stack.enter_context(remote_client(settings.scheduler))
-        elif (workers := settings.workers or core_count()) > 1:
+        elif (workers := min(settings.workers or core_count(), len(chunks))) > 1:
             client = stack.enter_context(local_client(workers))
         else:
             with self._interrupts.allowed():

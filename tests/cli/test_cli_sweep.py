@@ -208,8 +208,6 @@ def stop_and_go_on(options: tuple[str, ...], trials: int, seed: int, times: int)
         before = stored_rows(unfinished)
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=60)
-        if process.returncode == 0:  # it was as good as done
-            return kept
         assert process.returncode == 1, said
         assert "Traceback" not in said and "distributed" not in said
         last = said.splitlines()[-1]
@@ -229,14 +227,14 @@ def stored_rows(unfinished: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("workers", "trials", "times"), [("1", 30, 3), pytest.param("2", 400, 20, marks=pytest.mark.slow)]
+    ("workers", "trials", "times"), [("1", 100, 3), pytest.param("2", 400, 20, marks=pytest.mark.slow)]
 )
 def test_ctrl_c_at_any_moment_keeps_what_is_finished(workers: str, trials: int, times: int) -> None:
     options = (*LONG, "--trials", f"{trials}")
     whole = run(*options, "--workers", "1", "--out", "whole")
     assert whole.exit_code == 0
     options += ("--workers", workers, "--out", "parts")
-    stop_and_go_on(options, 3 * trials, 5, times)
+    assert stop_and_go_on(options, 3 * trials, 5, times)[-1] > 0
     result = run(*options)
     assert result.exit_code == 0, result.stderr
     assert result.stdout == whole.stdout

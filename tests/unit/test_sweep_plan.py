@@ -1,6 +1,8 @@
 """Plans of sweeps: files, axes and the points that they make; what is wrong with one is said in one line."""
 
 import json
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,13 @@ def test_a_corpus_of_foreign_words_is_refused(tmp_path: Path) -> None:
     folder = write_test_split(tmp_path / "made", ["x y", "z"])
     with pytest.raises(SweepError, match="corpus made: none of its 2 test sentences has at most 20 words of which the"):
         draw_sentences(make_checkpoint(), folder, 10, 0)
+
+
+def test_the_plan_in_the_documentation_can_be_swept(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    shown = re.search(r"in TOML:\n\n((?:    .*\n|\n)+)", text)
+    assert shown is not None
+    (tmp_path / "plan.toml").write_text(textwrap.dedent(shown[1]))
+    plan, points = plan_of(read_studies(tmp_path / "plan.toml"))
+    assert [study.name for study in plan.studies] == ["programming-error", "wires", "schemes", "stuck"]
+    assert len(points) == 5 + 12 + 3 + 4

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from distributed import LocalCluster
 from sweeping import FAKE, REFUSES, SLOW, assert_same, make_studies, plan_of, stored, sweep
 
 from hvae_mnn import interrupts
@@ -103,9 +107,11 @@ def test_what_is_there_is_not_measured_again(tmp_path: Path, whole: Sweep) -> No
     drawn: list[list[str]] = []
     draw = lambda found, folder: drawn.append(sorted(path.name for path in folder.iterdir()))  # noqa: E731
     sweep(out, PLAN, POINTS, draw=draw)
+    (tmp_path / "out.unfinished").mkdir()  # of a process that was killed before it had deleted all of it
     assert drawn == [["plan.json", "rows.parquet"]]
     assert_same(sweep(out, PLAN, POINTS, "nothing:there", draw=draw).rows, whole.rows)
     assert len(drawn) == 1
+    assert not (tmp_path / "out.unfinished").exists()
     again = sweep(out, PLAN.model_copy(update={"yield_at": 0.25}), POINTS, "nothing:there", draw=draw)
     assert_same(again.rows, whole.rows)
     assert len(drawn) == 2
@@ -156,6 +162,50 @@ def test_workers_that_lack_the_bench_are_said(tmp_path: Path, cluster: Any) -> N
     with pytest.raises(ModuleNotFoundError):
         sweep(tmp_path / "out", PLAN, POINTS, "missing:Bench", scheduler=cluster.scheduler.address)
     assert cluster.run(lambda dask_worker: list(dask_worker.plugins)) is not None
+
+
+def test_a_scheduler_without_workers_is_waited_for(tmp_path: Path) -> None:
+    said: list[str] = []
+    options = {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+    with LocalCluster(n_workers=0, **options) as empty:
+        timer = threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt, match="no trial was finished, nothing was written"):
+            sweep(tmp_path / "out", PLAN, POINTS, scheduler=empty.scheduler_address, tell=said.append)
+    assert said == ["no worker at the scheduler yet; waiting for one"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_ends_leaves_what_is_measured(
+    tmp_path: Path, whole: Sweep, capfd: pytest.CaptureFixture[str]
+) -> None:
+    port, out = 30_000 + os.getpid() % 10_000, tmp_path / "out"
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", f"{port}", "--no-dashboard", "--no-show"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    address = f"tcp://127.0.0.1:{port}"
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1"]
+    worker += ["--local-directory", str(tmp_path / "worker")]
+    with (
+        subprocess.Popen(dask, **quiet) as scheduler,
+        subprocess.Popen(worker, env=os.environ | paths, **quiet) as measuring,
+    ):
+
+        def end(stage: str, done: int, total: int | None) -> None:
+            if done >= 20:
+                scheduler.kill()
+
+        time.sleep(5)
+        try:
+            with pytest.raises(EngineError, match="the Dask scheduler is gone; start one again and repeat the command"):
+                sweep(out, PLAN, POINTS, SLOW, scheduler=address, chunk=2, progress=end)
+        finally:
+            scheduler.kill()
+            measuring.kill()
+    assert 20 <= stored(tmp_path / "out.unfinished") < 70
+    assert capfd.readouterr() == ("", "")
+    assert_same(sweep(out, PLAN, POINTS).rows, whole.rows)
 
 
 def test_checks_are_spread_over_the_points() -> None:
