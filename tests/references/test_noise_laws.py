@@ -216,7 +216,12 @@ def test_read_noise_through_an_amplifier_of_little_gain() -> None:
     check(cell_noise(tile, config).draw(np.tile(DRIVES, (TRIALS, 1))), 0, expected)
 
 
-@pytest.mark.parametrize("wires", [(), ("array.r_wire=5", "array.r_driver=20")])
+WIRES = ("array.r_wire=5", "array.r_driver=20")
+LITTLE = ("amplifier.gain=500", "amplifier.v_saturation=50")
+PULSES = "drive.encoding=pulse-width"
+
+
+@pytest.mark.parametrize("wires", [(), WIRES])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_read_noise_is_that_of_cells_that_are_drawn_one_by_one(scheme: str, wires: tuple[str, ...]) -> None:
     """Every cell of every trial gets a deviation of its own, and the network is solved with it."""
@@ -225,8 +230,28 @@ def test_read_noise_is_that_of_cells_that_are_drawn_one_by_one(scheme: str, wire
     deviations = READ_SIGMA * 40e-6 * np.random.default_rng(2).standard_normal((TRIALS, *tile.g.shape))
     quiet = solve_transfer(tile, config).read(DRIVES[None])[0]
     samples = [solve_transfer(make_tile(config, tile.g + each), config).read(DRIVES[None])[0] for each in deviations]
-    expected = (cell_noise(tile, config).squares * DRIVES[:, None] ** 2).sum(axis=0)
-    check(np.array(samples), quiet, expected)
+    check(np.array(samples), quiet, DRIVES**2 @ cell_noise(tile, config).squares)
+
+
+@pytest.mark.parametrize(
+    ("circuit", "tolerance"),
+    [((), 1e-9), (WIRES, 2e-3), (LITTLE, 2e-3), ((PULSES, "amplifier.gain=1e6"), 1e-4), ((PULSES, *LITTLE), 2e-2)],
+)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_sigma_is_that_of_all_cells_changed_in_turn(scheme: str, circuit: tuple[str, ...], tolerance: float) -> None:
+    """The network is solved with one cell a sigma up and down, all rows driven; what it moves adds up in squares."""
+    config = hardware(scheme, READ, *circuit)
+    tile, sigma = make_tile(config, cells(config)), READ_SIGMA * 40e-6
+    squares = np.zeros(3)
+    for cell in np.ndindex(*tile.g.shape):
+        step = np.zeros_like(tile.g)
+        step[cell] = sigma
+        up, down = (
+            solve_tile(make_tile(config, g), config).read(DRIVES[None])[0] for g in (tile.g + step, tile.g - step)
+        )
+        squares += ((up - down) / 2) ** 2
+    found = np.sqrt(DRIVES**2 @ cell_noise(tile, config).squares)
+    np.testing.assert_allclose(found, np.sqrt(squares), rtol=tolerance)
 
 
 def test_read_noise_of_the_nodal_engine() -> None:
