@@ -27,8 +27,8 @@ class NodalEngine(ClosingEngine):
     """Every tile as matrices from rows to column voltages, with converters in arithmetic.
 
     A batch is read by one product for all tiles of a layer, and one more for the noise of their cells. Tiles of
-    hardware that gives each something of its own (DAC errors, amplifiers' noise, pulses) are read one by one, as are
-    those in which an amplifier's saturation moves others.
+    hardware that gives each something of its own (DAC errors, pulses) are read one by one, as are those in which an
+    amplifier's saturation moves others.
     """
 
     info = EngineInfo("nodal")
@@ -57,7 +57,7 @@ class NodalEngine(ClosingEngine):
             if stack is None:
                 self._tiles |= tiles
             elif stack.solves_again:
-                self._tiles |= {plan: replace(tile, cells=None) for plan, tile in tiles.items()}
+                self._tiles |= {plan: replace(tile, noise=None, cells=None) for plan, tile in tiles.items()}
 
     def step(self, codes: Mapping[str, Array]) -> dict[str, Reading]:
         """Read some layers once."""
@@ -74,10 +74,12 @@ class NodalEngine(ClosingEngine):
             analog = np.concatenate([self._read_tile(plan, cycles) for plan in layer.tiles], axis=1)
         else:
             drives = self._driver.drive(cycles)
-            analog, saturated = stack.read(drives)
-            for (plan, outputs), again in zip(layer.tile_outputs(), saturated, strict=False):
-                if again:
-                    analog[:, outputs] = self._read_tile(plan, cycles)
+            noise = [tile.source.draw(len(drives)) for tile in stack.amplifiers]
+            analog, saturated = stack.read(drives, noise)
+            places = list(layer.tile_outputs()) if saturated.any() else []
+            for number in np.flatnonzero(saturated):
+                plan, outputs = places[number]
+                analog[:, outputs] = self._read_tile(plan, cycles, noise[number] if noise else None)
             if stack.cells is not None:
                 analog += stack.cells.draw(drives) / stack.full_scale
         found, clipped = self.adc.read_and_count(analog, self._adc_errors[layer.name])
@@ -85,12 +87,20 @@ class NodalEngine(ClosingEngine):
             join_cycles(found, self._hardware), join_cycles(analog, self._hardware), add_cycles(clipped, self._hardware)
         )
 
-    def _read_tile(self, plan: TilePlan, cycles: Array) -> Array:
-        """Return a tile's columns by itself, fractions of ADC full scale, (cycles, columns)."""
+    def _read_tile(self, plan: TilePlan, cycles: Array, noise: Array | None = None) -> Array:
+        """Return a tile's columns by itself, fractions of ADC full scale, (cycles, columns).
+
+        Args:
+            plan: The tile.
+            cycles: Codes of the layer's inputs, (cycles, inputs).
+            noise: That of its amplifiers where it is drawn already, volt, (cycles, amplifiers).
+        """
         tile = self._tiles[plan.name]
+        if tile.noise:
+            noise = tile.noise.draw(len(cycles))
         rows = row_inputs(plan.inputs, cycles, bias=self._driver.code_max)
         drives = self._driver.drive(rows, tile.dac_errors, 1 / self.dac.code_max)
-        volts = tile.transfer.read(drives, tile.noise.draw(len(rows)) if tile.noise else None)
+        volts = tile.transfer.read(drives, noise)
         if tile.cells:
             volts += tile.cells.draw(drives)
         return volts / self._hardware.adc.v_full_scale
@@ -111,6 +121,14 @@ class _SolvedTile:
             yield self.noise
         if self.cells:
             yield self.cells.source
+
+
+@dataclass(frozen=True, slots=True)
+class _AmplifierNoise:
+    """Noise of a tile's amplifiers, and volts at their outputs per volt of it, (amplifiers, amplifiers)."""
+
+    source: NoiseSource
+    offsets: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +155,7 @@ class _StackedNoise:
 
 @dataclass(frozen=True, slots=True)
 class _Stack:
-    """A layer's tiles, none of which has anything of its own but what its cells do.
+    """A layer's tiles, none of which has anything of its own but noise.
 
     Attributes:
         columns: Volt per full-scale row at every column.
@@ -146,6 +164,7 @@ class _Stack:
         full_scale: Of the ADC, volt.
         limit: Saturation of either sign, fraction of ADC full scale.
         coupled: Whether a column's saturation moves others of its tile; a reference column's always does.
+        amplifiers: Noise of each tile's amplifiers; empty where they have none.
         cells: Noise of the cells, which `read` leaves out; None where they have none.
     """
 
@@ -155,6 +174,7 @@ class _Stack:
     full_scale: float
     limit: float
     coupled: bool
+    amplifiers: Sequence[_AmplifierNoise]
     cells: _StackedNoise | None
 
     @classmethod
@@ -162,7 +182,7 @@ class _Stack:
         cls, plans: Sequence[TilePlan], tiles: Sequence[_SolvedTile], full_scale: float, device: str | None
     ) -> Self | None:
         """Stack the matrices of tiles; None where one has something of its own."""
-        if any(tile.dac_errors or tile.noise for tile in tiles):
+        if any(tile.dac_errors for tile in tiles):
             return None
         transfers = [tile.transfer for tile in tiles if isinstance(tile.transfer, Transfer)]
         if not transfers:
@@ -175,6 +195,7 @@ class _Stack:
             full_scale=full_scale,
             limit=limit,
             coupled=bool(np.isfinite(limit)) and any(transfer.coupled for transfer in transfers),
+            amplifiers=[_AmplifierNoise(tile.noise, tile.transfer.offsets) for tile in tiles if tile.noise],
             cells=_stack_noise(plans, [tile.cells for tile in tiles if tile.cells], device),
         )
 
@@ -183,11 +204,12 @@ class _Stack:
         """Whether a tile in which an amplifier saturates must be read by itself."""
         return np.isfinite(self.limit) and (self.coupled or self.references is not None)
 
-    def read(self, drives: Array) -> tuple[Array, NDArray[np.bool_]]:
+    def read(self, drives: Array, noise: Sequence[Array] = ()) -> tuple[Array, NDArray[np.bool_]]:
         """Read all columns.
 
         Args:
             drives: Fractions of full scale that the drivers put out, (cycles, inputs).
+            noise: Of each tile's amplifiers, if they have any, volt, (cycles, amplifiers).
 
         Returns:
             Fractions of ADC full scale, (cycles, columns), and whether each tile is to be read again by itself,
@@ -195,13 +217,21 @@ class _Stack:
         """
         scaled, bias = drives / self.full_scale, 1 / self.full_scale
         outputs = self.columns.read(scaled, bias)
+        pairs = zip(noise, self.amplifiers, strict=True)
+        moved = [volts @ tile.offsets / self.full_scale for volts, tile in pairs]
+        if moved:
+            columns = slice(None if self.references is None else -1)
+            outputs += np.concatenate([each[:, columns] for each in moved], axis=1)
         again = np.zeros(0, dtype=np.bool_)
         if not np.isfinite(self.limit):
             return outputs, again
         if self.coupled:
             again = np.maximum.reduceat(np.abs(outputs).max(axis=0), self.starts) > self.limit
         if self.references is not None:
-            beyond = np.abs(self.references.read(scaled, bias)).max(axis=0) > self.limit
+            references = self.references.read(scaled, bias)
+            if moved:
+                references += np.concatenate([each[:, -1:] for each in moved], axis=1)
+            beyond = np.abs(references).max(axis=0) > self.limit
             again = again | beyond if self.coupled else beyond
         return np.clip(outputs, -self.limit, self.limit, out=outputs), again
 

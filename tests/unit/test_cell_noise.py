@@ -164,6 +164,13 @@ CASES = {
     "amplifiers' noise": ("amplifier.noise=1e-7",),
     "pulses": ("drive.encoding=pulse-width",),
     "bit planes": ("drive.encoding=bit-serial",),
+    "amplifiers' noise, saturation": (
+        "array.scheme=reference-column",
+        "amplifier.noise=1e-7",
+        "amplifier.v_saturation=0.5",
+        "adc.range_percentile=80",
+        "array.r_wire=5",
+    ),
     "saturation, wires": ("amplifier.v_saturation=0.5", "adc.range_percentile=80", "array.r_wire=5"),
 }
 
