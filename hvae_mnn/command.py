@@ -21,8 +21,8 @@ class Command(click.Command):
             return super().invoke(context)
         except UserError as error:
             click.echo(f"Error: {error}", err=True)
-        except KeyboardInterrupt:
-            click.echo(f"Interrupted: {self.interrupted}", err=True)
+        except KeyboardInterrupt as stop:  # who raised it may know more of the results
+            click.echo(f"Interrupted: {str(stop) or self.interrupted}", err=True)
         context.exit(1)
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:

@@ -30,6 +30,10 @@ class TrainingError(UserError, RuntimeError):
     """A training run that cannot start or continue."""
 
 
+class SweepError(UserError, ValueError):
+    """A plan of a sweep that is malformed, or asks for what cannot be swept."""
+
+
 class ArtifactError(UserError, ValueError):
     """A Build or Run folder that is missing, foreign, incomplete or of another version."""
 

@@ -1,12 +1,17 @@
 """Result folders that are written whole or not at all."""
 
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from hvae_mnn.errors import ArtifactError
+
+LOCK = "lock"
+"""The file by which a process holds a folder."""
 
 
 @contextmanager
@@ -60,6 +65,35 @@ def check_replaceable(folder: Path, may_replace: Callable[[Path], bool]) -> None
 def holds_only(folder: Path, names: Collection[str]) -> bool:
     """Say whether nothing but `names` lies in a folder, so that replacing it loses nothing of the user's."""
     return {entry.name for entry in folder.iterdir()} <= set(names)
+
+
+def lock_folder(folder: Path, what: str) -> IO[str]:
+    """Hold a folder until the file that is returned is closed; `what` is done there, for the error.
+
+    Raises:
+        ArtifactError: Another process holds it.
+    """
+    file = (folder / LOCK).open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise ArtifactError(f"{folder}: another {what} is writing there; choose another --out or wait") from None
+    return file
+
+
+@contextmanager
+def disk_failures(folder: Path) -> Iterator[None]:
+    """Say in one line why the disk failed.
+
+    Raises:
+        ArtifactError: For an `OSError` within.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ArtifactError(f"{folder}: cannot be written: {reason}; free space or choose another --out") from None
 
 
 def _swap(draft: Path, folder: Path) -> None:

@@ -37,8 +37,8 @@ def load_hardware(preset_or_file: str, overrides: Iterable[str] = ()) -> Hardwar
     return parse_hardware(tree, source=preset_or_file)
 
 
-def override_hardware(config: HardwareConfig, overrides: Iterable[str]) -> HardwareConfig:
-    """Return a configuration with `section.key=value` overrides, checked.
+def override_hardware(config: HardwareConfig, overrides: Iterable[str], source: str = "--set") -> HardwareConfig:
+    """Return a configuration with `section.key=value` overrides, checked; `source` names them in errors.
 
     Raises:
         HardwareError: A key or a value is not acceptable.
@@ -46,7 +46,8 @@ def override_hardware(config: HardwareConfig, overrides: Iterable[str]) -> Hardw
     tree = config.model_dump(mode="json", exclude_none=True)
     for override in overrides:
         _apply_override(tree, override)
-    return parse_hardware(tree, source="--set")
+    _read_error_model(tree, Path(), source)
+    return parse_hardware(tree, source)
 
 
 def parse_hardware(tree: dict[str, Any], source: str) -> HardwareConfig:
@@ -69,7 +70,7 @@ def _hardware_path(preset_or_file: str) -> Path:
     path = Path(preset_or_file)
     if path.is_file():
         return path
-    hint = _did_you_mean(preset_or_file, preset_names())
+    hint = did_you_mean(preset_or_file, preset_names())
     raise HardwareError(f"hardware {preset_or_file}: no such preset or file{hint}; presets are {_preset_list()}")
 
 
@@ -130,11 +131,11 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     values = tree.setdefault(section, {})
     if not isinstance(values, dict):
         raise HardwareError(f"--set {override}: {section} is {values!r} in the file; expected a section, [{section}]")
-    values[name] = _parse_value(text.strip())
+    values[name] = parse_value(text.strip())
 
 
-def _parse_value(text: str) -> Any:
-    """Read a TOML value; `none` unsets, and a bare word is a string."""
+def parse_value(text: str) -> Any:
+    """Read a value as `--set` gives it: TOML; `none` unsets, and a bare word is a string."""
     if text.lower() == "none":
         return None
     try:
@@ -151,10 +152,10 @@ def _first_problem(error: ValidationError) -> str:
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         names = _field_names([str(part) for part in problem["loc"][:-1]])
-        return f'"{key}" is not a known key{_did_you_mean(location[-1], names)}; known: {", ".join(names)}'
+        return f'"{key}" is not a known key{did_you_mean(location[-1], names)}; known: {", ".join(names)}'
     if problem["type"] == "union_tag_invalid":
         tag = problem["ctx"]["tag"]
-        return f'{key}.model is "{tag}"; expected one of {", ".join(_MODELS)}{_did_you_mean(tag, _MODELS)}'
+        return f'{key}.model is "{tag}"; expected one of {", ".join(_MODELS)}{did_you_mean(tag, _MODELS)}'
     if problem["type"] == "missing":
         return f'"{key}" is missing; give it, or begin the file with extends = "default"'
     if problem["type"] == "value_error":
@@ -179,6 +180,7 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
 
 
-def _did_you_mean(word: str, names: Iterable[str]) -> str:
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """Return what an error adds where a word is close to a known name."""
     close = difflib.get_close_matches(word, list(names), n=1)
     return f"; did you mean {close[0]}?" if close else ""

@@ -10,27 +10,25 @@
 A simulation is replayed from its beginning with the readings that are there: everything else follows from them.
 """
 
-import fcntl
 import json
 import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from hvae_mnn import __version__
 from hvae_mnn.engines.base import Reading
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.folders import holds_only
+from hvae_mnn.folders import LOCK, disk_failures, holds_only, lock_folder
 
 States = Mapping[str, Mapping[str, float]]
 
-_IDENTITY, _RESULTS, _STATES, _LOCK = "identity.json", "results.jsonl", "states.json", "lock"
+_IDENTITY, _RESULTS, _STATES = "identity.json", "results.jsonl", "states.json"
 _STEPS, WAVEFORMS = "steps", "waveforms"
 _PARTS = ("codes", "analog", "clipped")
 _STEP = re.compile(r"(?P<batch>\d{6})-(?P<step>\d{6})-(?P<layers>[\w+]+)\.npz")
@@ -63,9 +61,9 @@ class Journal:
         self.folder, self.batch = folder, 0
         self._identity = json.loads(json.dumps({"program": __version__, **identity}))
         self._step, self._found, self._removed = 0, list[Path](), False
-        with _disk(folder):
+        with disk_failures(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(folder)
+            self._lock = lock_folder(folder, "simulation")
             try:
                 self._open()
             except BaseException:
@@ -131,7 +129,7 @@ class Journal:
         path = self.folder / _STEPS / f"{self.batch:06}-{self._step:06}-{'+'.join(sorted(readings))}.npz"
         arrays = {f"{layer}/{part}": getattr(read, part) for layer, read in readings.items() for part in _PARTS}
         draft = path.with_suffix(".part")
-        with _disk(self.folder):
+        with disk_failures(self.folder):
             with draft.open("wb") as file:
                 np.savez(file, states=np.array(json.dumps(states)), **arrays)
             draft.replace(path)
@@ -144,7 +142,7 @@ class Journal:
         Raises:
             ArtifactError: The disk fails.
         """
-        with _disk(self.folder):
+        with disk_failures(self.folder):
             if states:
                 draft = self.folder / f"{_STATES}.part"
                 draft.write_text(json.dumps(states), encoding="utf-8")
@@ -164,7 +162,7 @@ class Journal:
 
     def _open(self) -> None:
         """Make the folder that of this simulation, and find what is in it."""
-        known = (_IDENTITY, _RESULTS, _STATES, _STEPS, WAVEFORMS, _LOCK)
+        known = (_IDENTITY, _RESULTS, _STATES, _STEPS, WAVEFORMS, LOCK)
         if not holds_only(self.folder, [*known, f"{_STATES}.part"]):
             raise ArtifactError(f"{self.folder}: holds something else, which would be lost; choose another --out")
         path = self.folder / _IDENTITY
@@ -220,24 +218,3 @@ def _is_sound(path: Path) -> bool:
             return file.testzip() is None
     except (OSError, zipfile.BadZipFile):
         return False
-
-
-def _lock(folder: Path) -> IO[str]:
-    """Hold the folder until the file is closed."""
-    file = (folder / _LOCK).open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise ArtifactError(f"{folder}: another simulation is writing there; choose another --out or wait") from None
-    return file
-
-
-@contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """Say in one line why the disk failed."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ArtifactError(f"{folder}: cannot be written: {reason}; free space or choose another --out") from None

@@ -1,4 +1,4 @@
-"""Figures of a Run, a Build and a programming, with matplotlib's object interface (no window, no global state).
+"""Figures of a Run, a Build, a programming and a Sweep, by matplotlib's object interface (no window, no state).
 
 A signal is named by tile and node, `encoder1.f.r0c0.out3`; the nodes are those of the decks
 (`hvae_mnn.compiler.decks`).
@@ -38,12 +38,14 @@ __all__ = [
 
 
 def plot_artifact(folder: Path, signals: Sequence[str], out: Path) -> list[Path]:
-    """Draw a Run (waveforms, where it has any, and errors), a Build (conductances) or a programming into one file.
+    """Draw a Run (waveforms, where it has any, and errors), a Build (conductances), a programming or a Sweep.
 
     Args:
-        folder: A Run, a Build, or what `hvae-mnn program` wrote.
-        signals: TILE.NODE or TILE of a Run; one TILE or LAYER.GATE of a Build; empty for a selection.
-        out: Figure to write; its suffix is the format.
+        folder: A Run, a Build, a Sweep, or what `hvae-mnn program` wrote.
+        signals: TILE.NODE or TILE of a Run; one TILE or LAYER.GATE of a Build; metrics of a Sweep; empty for a
+            selection.
+        out: Figure to write; its suffix is the format. Of a Sweep with several studies one file each, with
+            their names.
 
     Returns:
         The files written.
@@ -65,12 +67,22 @@ def plot_artifact(folder: Path, signals: Sequence[str], out: Path) -> list[Path]
             raise ArtifactError(f"--signal: {len(signals)} names for a build; expected one, a TILE or LAYER.GATE")
         figure = plot_conductances(load_build(folder), *signals)
     else:
-        raise ArtifactError(
-            f"{folder}: no run (run.json), build (manifest.json) or programming (programming.json); "
-            "make one with: hvae-mnn simulate, hvae-mnn compile, or hvae-mnn program"
-        )
+        return _plot_sweep(folder, signals, out)
     save_figure(figure, out)
     return [out]
+
+
+def _plot_sweep(folder: Path, signals: Sequence[str], out: Path) -> list[Path]:
+    from hvae_mnn.sweep.store import is_sweep, load_sweep  # everything else is drawn without loading pandas
+
+    if not is_sweep(folder):
+        raise ArtifactError(
+            f"{folder}: no run (run.json), build (manifest.json), programming (programming.json) or sweep (plan.json); "
+            "make one with: hvae-mnn simulate, hvae-mnn compile, hvae-mnn program, or hvae-mnn sweep-variation"
+        )
+    from hvae_mnn.drawing.sweeps import save_sweep
+
+    return save_sweep(load_sweep(folder), signals, out)
 
 
 def plot_run(run: Run, signals: Sequence[str] = ()) -> Figure:

@@ -1,11 +1,9 @@
 """The shipped models, and a Build of one in the user's cache."""
 
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from platformdirs import user_cache_path
 
 from hvae_mnn import __version__
@@ -55,11 +53,8 @@ def cached_build(
         CheckpointError: The model cannot be compiled.
         ArtifactError: The cache cannot be written.
     """
-    digest = hashlib.sha256(f"{__version__} {SCHEMA_VERSION} {checkpoint.content_hash()}".encode())
+    digest = hashlib.sha256(f"{__version__} {SCHEMA_VERSION} {checkpoint.compiled_hash()}".encode())
     digest.update(hardware.model_dump_json().encode())
-    digest.update(json.dumps(checkpoint.ranges, sort_keys=True).encode())
-    for layer in sorted(checkpoint.calibration):
-        digest.update(np.ascontiguousarray(checkpoint.calibration[layer]).tobytes())
     for library in sorted(netlists_folder().glob("*.lib")):
         digest.update(library.read_bytes())
     folder = cache_folder() / digest.hexdigest()[:16]

@@ -1,8 +1,9 @@
 """What configurations are made of: sections, and SI numbers or strings with a unit (`"50 mV"`, `"5 kohm"`)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 from quantiphy import InvalidNumber, Quantity
 
 _UNIT_SPELLINGS = {
@@ -57,6 +58,16 @@ class Section(BaseModel):
     """A part of the configuration: immutable, with no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+_KINDS = {"ohm": Ohm, "V": Volt, "A": Ampere, "S": Siemens, "s": Second, "m": Metre, "Hz": Hertz}
+
+
+def unit_of(field: FieldInfo) -> str:
+    """Return the SI unit of a configuration value, empty for a pure number."""
+    parts = [field, *get_args(field.annotation)]  # `Second | None` has its mark inside
+    marks = [mark for part in parts for mark in getattr(part, "metadata", getattr(part, "__metadata__", ()))]
+    return next((unit for unit, kind in _KINDS.items() if get_args(kind)[1] in marks), "")
 
 
 def show(value: float, unit: str) -> str:

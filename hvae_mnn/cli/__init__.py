@@ -12,6 +12,7 @@ from hvae_mnn.cli.calibrating import calibrate
 from hvae_mnn.cli.evaluating import evaluate
 from hvae_mnn.cli.machine import device, doctor
 from hvae_mnn.cli.running import explain, plot, simulate
+from hvae_mnn.cli.sweeping import sweep_variation
 from hvae_mnn.command import Group
 
 
@@ -24,5 +25,6 @@ def main() -> None:
     """
 
 
-for _command in (train, evaluate, compile_command, calibrate, program, simulate, plot, explain, device, doctor):
+_COMMANDS = (train, evaluate, compile_command, calibrate, program, simulate, sweep_variation, plot, explain, device)
+for _command in (*_COMMANDS, doctor):
     main.add_command(_command)

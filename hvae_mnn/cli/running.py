@@ -195,13 +195,13 @@ def _tell_of(journal: "Journal", what: str) -> None:
 
 
 @click.command(cls=Command, epilog="hvae-mnn plot run/ --signal encoder1.f.r0c0.out3 --out figure.png")
-@click.argument("folder", metavar="RUN|BUILD|PROGRAMMING", type=FOLDER)
+@click.argument("folder", metavar="RUN|BUILD|PROGRAMMING|SWEEP", type=FOLDER)
 @click.option(
     "--signal",
     "signals",
     multiple=True,
     metavar="NAME",
-    help="TILE.NODE of a run, or TILE of a build. Repeatable.",
+    help="TILE.NODE of a run, TILE of a build, or metric of a sweep, such as elbo. Repeatable.",
 )
 @click.option(
     "--out",
@@ -211,10 +211,13 @@ def _tell_of(journal: "Journal", what: str) -> None:
     help="Figure to write (png, pdf, svg).",
 )
 def plot(folder: Path, signals: tuple[str, ...], out: Path) -> None:
-    """Draw a run, a build or a programming.
+    """Draw a run, a build, a programming or a sweep.
 
     A run gives its waveforms and its errors by layer and time step, a build its conductances, a
-    programming the way of single cells, the error that remains and the pulses it took.
+    programming the way of single cells, the error that remains and the pulses it took. A sweep of one study
+    gives one figure, of several one figure each, named figure-STUDY: along one axis the dies, their
+    median and its interval, over several axes maps; metrics are the columns of its rows, yield, and rms
+    for the read errors of all layers.
     """
     from hvae_mnn.plot import plot_artifact
 

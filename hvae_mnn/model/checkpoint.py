@@ -122,6 +122,14 @@ class Checkpoint:
             digest.update(self.weights[name].astype("<f4").tobytes())
         return digest.hexdigest()
 
+    def compiled_hash(self) -> str:
+        """Return a SHA-256 over all that compiling depends on: the contents and the calibration, hexadecimal."""
+        digest = hashlib.sha256(self.content_hash().encode())
+        digest.update(json.dumps(self.ranges, sort_keys=True).encode())
+        for layer in sorted(self.calibration):
+            digest.update(np.ascontiguousarray(self.calibration[layer]).tobytes())
+        return digest.hexdigest()
+
     def rounded(self, precision: str) -> "Checkpoint":
         """Return the checkpoint with its weights rounded to what a precision can hold, still as float32 arrays.
 

@@ -321,9 +321,8 @@ def test_a_format_that_cannot_be_written_is_refused_first(tmp_path, name, found)
 
 
 def test_a_folder_that_is_neither_is_refused(tmp_path):
-    with pytest.raises(
-        ArtifactError, match=r"no run \(run.json\), build \(manifest.json\) or programming \(programming.json\)"
-    ):
+    message = r"no run \(run.json\), build \(manifest.json\), programming \(programming.json\) or sweep \(plan.json\)"
+    with pytest.raises(ArtifactError, match=message):
         plot_artifact(tmp_path, [], tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
 
@@ -341,7 +340,7 @@ def test_a_build_takes_one_name(tmp_path):
         plot_artifact(tmp_path, ["encoder1.f", "encoder1.i"], tmp_path / "a.png")
 
 
-def test_importing_plot_loads_neither_pyplot_nor_torch():
-    code = "import sys, hvae_mnn.plot; print({'matplotlib.pyplot', 'torch'} & set(sys.modules))"
+def test_importing_plot_loads_neither_pyplot_nor_torch_nor_pandas():
+    code = "import sys, hvae_mnn.plot; print({'matplotlib.pyplot', 'torch', 'pandas', 'dask'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.stdout.strip() == "set()", done.stderr

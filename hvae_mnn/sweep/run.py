@@ -1,0 +1,270 @@
+"""A sweep from its plan to its folder: what is there is not measured again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from hvae_mnn import __version__
+from hvae_mnn.engines.pool import core_count
+from hvae_mnn.engines.spice import describe_ngspice
+from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.interrupts import Interrupts
+from hvae_mnn.model.checkpoint import Checkpoint
+from hvae_mnn.model.threads import one_thread
+from hvae_mnn.progress import Progress
+from hvae_mnn.sweep.cluster import (
+    BENCH,
+    Bench,
+    BenchInputs,
+    Chunk,
+    Measured,
+    local_client,
+    measure_here,
+    measure_on,
+    remote_client,
+)
+from hvae_mnn.sweep.plan import Point, Study, SweepPlan
+from hvae_mnn.sweep.sentences import SweepSentences
+from hvae_mnn.sweep.store import (
+    COMPARISON,
+    Parts,
+    Sweep,
+    SweepStore,
+    check_sweep_folder,
+    is_sweep,
+    load_sweep,
+    make_row,
+    row_schema,
+    save_sweep,
+)
+
+DEFAULT_CHUNK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSettings:
+    """How a sweep is measured; no row depends on it.
+
+    Attributes:
+        workers: Processes; with backend `spice`, those of ngspice. As many as cores if not given.
+        scheduler: Address of a Dask scheduler, instead of processes on this machine.
+        chunk: Trials of a point that are measured together.
+        bench: `module:callable` of what measures.
+    """
+
+    workers: int | None = None
+    scheduler: str | None = None
+    chunk: int = DEFAULT_CHUNK
+    bench: str = BENCH
+
+
+def make_plan(
+    checkpoint: Checkpoint,
+    hardware: HardwareConfig,
+    studies: Sequence[Study],
+    sentences: SweepSentences,
+    *,
+    model_name: str,
+    hardware_name: str,
+    seed: int = 0,
+    backend: str = "nodal",
+    spice_check: int = 0,
+    yield_at: float = 0.9,
+) -> tuple[SweepPlan, tuple[Point, ...]]:
+    """Return a plan and its points, whose hardware is checked.
+
+    Raises:
+        HardwareError: A point's hardware is refused; names the point.
+        SweepError: The studies contradict themselves.
+    """
+    return SweepPlan(
+        program_version=__version__,
+        model=model_name,
+        model_hash=checkpoint.compiled_hash(),
+        hardware_name=hardware_name,
+        hardware=hardware,
+        studies=tuple(studies),
+        corpus=sentences.corpus,
+        sentences=sentences.places,
+        sentences_hash=sentences.content_hash(),
+        seed=seed,
+        backend=backend,
+        spice_check=spice_check,
+        yield_at=yield_at,
+    ).settled()
+
+
+def run_sweep(
+    plan: SweepPlan,
+    points: Sequence[Point],
+    checkpoint: Checkpoint,
+    sentences: SweepSentences,
+    out: Path,
+    settings: SweepSettings = SweepSettings(),
+    *,
+    draw: Callable[[Sweep, Path], object] | None = None,
+    tell: Callable[[str], object] = lambda line: None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Measure every trial of a plan that is not there yet, and write its Sweep.
+
+    Args:
+        plan: What is swept.
+        points: Its points.
+        checkpoint: The model.
+        sentences: The plan's sentences.
+        out: Folder of the Sweep; what is measured meanwhile lies beside it.
+        settings: Who measures.
+        draw: Called with the Sweep and the folder that its figures go to.
+        tell: Called with a line about what goes on.
+        progress: Called with a stage, how much is done and how much there is.
+
+    Raises:
+        ArtifactError: `out` holds another sweep or something else, or the disk fails.
+        EngineError: ngspice, the scheduler or workers are missing or failed.
+        UserError: A trial cannot be measured; names its point.
+        KeyboardInterrupt: Interrupted; says how many trials are kept.
+    """
+    check_sweep_folder(out, plan)
+    if is_sweep(out):
+        return _finished(plan, out, draw)
+    if plan.backend == "spice" or plan.spice_check:
+        describe_ngspice()
+    inputs = BenchInputs(checkpoint, sentences.ids, plan.seed, settings.bench)
+    with Interrupts() as interrupts, SweepStore(out, plan) as store, one_thread():
+        sweeping = _Sweeping(plan, points, inputs, settings, store, interrupts, tell, progress)
+        try:
+            sweeping.measure()
+            with interrupts.allowed():
+                software = sweeping.bench().software()
+            return store.finish(software, draw)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(sweeping.kept()) from None
+
+
+def chosen_for_check(points: Sequence[Point], count: int) -> list[tuple[Point, int]]:
+    """Return trials that ngspice repeats: spread evenly over the points, first and last among them.
+
+    Where there are more than points, the first trial of each comes first, then second ones, and so on.
+    """
+    chosen: list[tuple[Point, int]] = []
+    for trial in range(max((point.trials for point in points), default=0)):
+        group = [point for point in points if point.trials > trial]
+        wanted = min(count - len(chosen), len(group))
+        last = max(wanted - 1, 1)
+        chosen += [(group[round(i * (len(group) - 1) / last)], trial) for i in range(wanted)]
+    return chosen
+
+
+def _finished(plan: SweepPlan, out: Path, draw: Callable[[Sweep, Path], object] | None) -> Sweep:
+    """Return the sweep that is there already; of another yield, its rows are told anew."""
+    sweep = load_sweep(out)
+    found = Sweep(
+        plan=plan.model_copy(update={"software": sweep.plan.software}), rows=sweep.rows, spice_check=sweep.spice_check
+    )
+    if sweep.plan.yield_at == plan.yield_at:
+        return found
+    rows = pa.Table.from_pandas(sweep.rows, row_schema(plan), preserve_index=False)
+    checks = sweep.spice_check
+    if checks is not None:
+        checks = pa.Table.from_pandas(checks, row_schema(plan, COMPARISON), preserve_index=False)
+    return save_sweep(found.plan, rows, checks, out, draw)
+
+
+class _Sweeping:
+    """The trials of a plan, those that are there and those that are not."""
+
+    def __init__(
+        self,
+        plan: SweepPlan,
+        points: Sequence[Point],
+        inputs: BenchInputs,
+        settings: SweepSettings,
+        store: SweepStore,
+        interrupts: Interrupts,
+        tell: Callable[[str], object],
+        progress: Progress | None,
+    ) -> None:
+        self._plan, self._points, self._inputs, self._settings = plan, points, inputs, settings
+        self._store, self._interrupts, self._tell, self._progress = store, interrupts, tell, progress
+        self._bench: Bench | None = None
+
+    def kept(self) -> str:
+        """Return what is said after Ctrl-C."""
+        if not (len(self._store.rows) or len(self._store.checks)):
+            return "no trial was finished, nothing was written"
+        said = f"{len(self._store.rows)} of {self._plan.trials} trials are kept"
+        if self._plan.spice_check:
+            said += f", {len(self._store.checks)} of them repeated in ngspice"
+        return f"{said}; the same command goes on from there"
+
+    def bench(self) -> Bench:
+        """Return this process's own bench."""
+        if self._bench is None:
+            self._bench = self._inputs.make()
+        return self._bench
+
+    def measure(self) -> None:
+        """Measure what is not there."""
+        rows = self._store.rows
+        if len(rows):
+            self._tell(f"going on after {len(rows)} of {self._plan.trials} trials ({self._store.folder})")
+        self._report(rows, self._plan.trials, "trials")
+        if len(rows) < self._plan.trials:
+            if self._plan.backend == "spice":
+                self._measure_in_spice([(p, t) for p in self._points for t in range(p.trials)], rows, False, "trials")
+            else:
+                self._measure_nodal()
+        if self._plan.spice_check:
+            chosen = chosen_for_check(self._points, self._plan.spice_check)
+            self._measure_in_spice(chosen, self._store.checks, True, "trials in ngspice")
+
+    def _measure_nodal(self) -> None:
+        with ExitStack() as stack:
+            measured = self._who_measures(stack)
+            for chunk, metrics in measured:
+                rows = (
+                    make_row(self._plan, chunk.point, t, m, "nodal") for t, m in zip(chunk.trials, metrics, strict=True)
+                )
+                self._store.rows.add(rows)
+                self._report(self._store.rows, self._plan.trials, "trials")
+
+    def _who_measures(self, stack: ExitStack) -> Measured:
+        """Return the results of this process or of workers, which end with the stack."""
+        settings, chunks = self._settings, self._chunks()
+        if settings.scheduler is not None:
+            client = stack.enter_context(remote_client(settings.scheduler))
+        elif (workers := settings.workers or core_count()) > 1:
+            client = stack.enter_context(local_client(workers))
+        else:
+            with self._interrupts.allowed():
+                bench = self.bench()
+            return measure_here(chunks, bench, self._interrupts)
+        return measure_on(client, chunks, self._inputs, self._interrupts, self._tell)
+
+    def _chunks(self) -> Iterator[Chunk]:
+        """Yield the trials that are not there, consecutive ones of a point together."""
+        for point in self._points:
+            missing = [t for t in range(point.trials) if (point.study, point.index, t) not in self._store.rows]
+            for start in range(0, len(missing), self._settings.chunk):
+                trials = tuple(missing[start : start + self._settings.chunk])
+                yield Chunk(point, trials, tuple(self._plan.seed + t for t in trials))
+
+    def _measure_in_spice(self, trials: Sequence[tuple[Point, int]], parts: Parts, check: bool, stage: str) -> None:
+        """Measure trials in ngspice, which takes all cores by itself, one after the other."""
+        for point, trial in trials:
+            if (point.study, point.index, trial) in parts:
+                continue
+            with self._interrupts.allowed():
+                metrics, compared = self.bench().measure_spice(
+                    point.hardware, self._plan.seed + trial, self._settings.workers, check
+                )
+            parts.add([make_row(self._plan, point, trial, metrics | compared, "spice")])
+            self._report(parts, len(trials), stage)
+
+    def _report(self, parts: Parts, total: int, stage: str) -> None:
+        if self._progress is not None:
+            self._progress(stage, len(parts), total)
