@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from hvae_mnn.compiler.cell_decks import format_hysteresis_deck
 from hvae_mnn.engines.cells import SpiceCells, trace_decks
-from hvae_mnn.hardware import AistMemristor, HardwareConfig, Programming
+from hvae_mnn.hardware import AistMemristor, HardwareConfig
+from hvae_mnn.hardware_cells import Programming
 from hvae_mnn.physics.memristor import closed_form_time, state_of
 from hvae_mnn.physics.programming import CellBank, TwinCells
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from hvae_mnn.build import Build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.hardware import Device, HardwareConfig, Stuck, Time
+from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.hardware_cells import Device, Stuck, Time
 from hvae_mnn.plan import Tile, TilePlan
 
 INPUT, OUTPUT, CLIPPING = "input quantisation", "output quantisation", "clipping"

@@ -1,25 +1,20 @@
 """HardwareConfig: every number of the circuit and its devices.
 
-Inside the package everything is SI base units. Files and `--set` are read in
-`hvae_mnn.hardware_files`, the rules that refuse a configuration are in `hvae_mnn.hardware_rules`.
+Inside the package everything is SI base units. What cells do that was not asked for is in
+`hvae_mnn.hardware_cells`. Files and `--set` are read in `hvae_mnn.hardware_files`, the rules that refuse a
+configuration are in `hvae_mnn.hardware_rules`.
 """
 
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from hvae_mnn.errors import HardwareError
-from hvae_mnn.units import Ampere, Hertz, Metre, NotNegative, Ohm, Percentile, Positive, Second, Siemens, Volt
+from hvae_mnn.hardware_cells import Device, Programming, Stuck, Time
+from hvae_mnn.units import Ampere, Hertz, Metre, Ohm, Percentile, Positive, Second, Section, Siemens, Volt
 
 
-class _Section(BaseModel):
-    """A part of the configuration: immutable, with no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Memristor(_Section):
+class Memristor(Section):
     """What every memristor has: the two ends of its resistance (eq. 8 of Hu & Yang 2023).
 
     Attributes:
@@ -87,7 +82,7 @@ AnyMemristor = Annotated[
 ]
 
 
-class Array(_Section):
+class Array(Section):
     """One crossbar tile and how weights lie in it.
 
     Attributes:
@@ -131,7 +126,7 @@ class Array(_Section):
         return "reduced" if self.r_wire or self.r_driver else "none"
 
 
-class Drive(_Section):
+class Drive(Section):
     """How inputs become row voltages.
 
     Attributes:
@@ -157,7 +152,7 @@ class Drive(_Section):
         return self.encoding == "bit-serial"
 
 
-class _ConverterSection(_Section):
+class _ConverterSection(Section):
     """What both directions have: resolution and errors.
 
     Attributes:
@@ -201,7 +196,7 @@ class Adc(_ConverterSection):
     range_scope: Literal["tile", "layer"] = "tile"
 
 
-class Amplifier(_Section):
+class Amplifier(Section):
     """Column amplifiers and integrators; with `gain` unset they are ideal (no offset, limit, delay or noise).
 
     Attributes:
@@ -221,7 +216,7 @@ class Amplifier(_Section):
     noise: float = Field(default=0.0, ge=0)
 
 
-class Timing(_Section):
+class Timing(Section):
     """One read cycle, for transient reads and waveforms.
 
     Rows are enabled from 0 to 0.9 of the cycle; the sample-and-hold tracks from 0.1 to
@@ -237,7 +232,7 @@ class Timing(_Section):
     edge: Second = Positive
 
 
-class Periphery(_Section):
+class Periphery(Section):
     """The digital half, as fixed-point arithmetic; unset parts are float64.
 
     Attributes:
@@ -255,110 +250,7 @@ class Periphery(_Section):
     table_bits: int | None = Field(default=None, ge=2, le=16)
 
 
-class Programming(_Section):
-    """How cells are written: one rectangular pulse and one read at a time until within tolerance.
-
-    Attributes:
-        access: `selector` (a transistor at each cell) or `passive` (the cells of the written
-            row and column see half of the pulse).
-        v_set: SET pulse, volt.
-        v_reset: RESET pulse, volt.
-        width_min: Shortest pulse and resolution of widths, second.
-        width_max: Longest pulse, second.
-        read_time: Length of a verifying read at `drive.v_read`, second.
-        tolerance: Accepted |G - target| at a verifying read, as a part of g_max - g_min.
-        max_pulses: Pulses after which a cell is given up.
-        verify_noise: Standard deviation of a verifying read, as a part of g_max - g_min.
-        rate_d2d: Spread of the switching rate from device to device, sigma of its logarithm.
-        rate_c2c: The same from pulse to pulse.
-    """
-
-    access: Literal["selector", "passive"] = "selector"
-    v_set: Volt = Positive
-    v_reset: Volt = Field(lt=0)
-    width_min: Second = Positive
-    width_max: Second = Positive
-    read_time: Second = Positive
-    tolerance: float = Field(gt=0, le=0.5)
-    max_pulses: int = Field(ge=1, le=100_000)
-    verify_noise: float = Field(default=0.0, ge=0, le=0.5)
-    rate_d2d: float = Field(default=0.0, ge=0, le=2)
-    rate_c2c: float = Field(default=0.0, ge=0, le=2)
-
-
-class ErrorModel(_Section):
-    """What a cell that was asked for G holds later: G + mean(G, t) + sigma(G, t) n, n ~ N(0, 1).
-
-    Mean and sigma are polynomials of G / g_reference at some times after programming, and linear
-    in the logarithm of time in between.
-
-    Attributes:
-        source: Where the numbers come from.
-        g_low: Lowest target that the source covers, siemens.
-        g_high: Highest target that the source covers, siemens.
-        g_reference: Unit of G in the polynomials, siemens.
-        seconds: Times, rising, second.
-        mean: For each time the coefficients from the constant upwards, siemens; unset for 0.
-        sigma: The same for the standard deviation.
-    """
-
-    source: str
-    g_low: Siemens = NotNegative
-    g_high: Siemens = Positive
-    g_reference: Siemens = Positive
-    seconds: tuple[Second, ...] = Field(min_length=1)
-    mean: tuple[tuple[float, ...], ...] | None = None
-    sigma: tuple[tuple[float, ...], ...]
-
-    @model_validator(mode="after")
-    def _one_polynomial_a_time(self) -> "ErrorModel":
-        times = self.seconds
-        if any(t <= 0 for t in times) or any(b <= a for a, b in pairwise(times)):
-            raise ValueError(f"has seconds = {list(times)}; expected positive and rising times")
-        for name, rows in (("mean", self.mean), ("sigma", self.sigma)):
-            if rows is not None and (len(rows) != len(times) or not all(rows)):
-                raise ValueError(f"has {len(rows)} polynomials of {name} for {len(times)} times; expected one each")
-        return self
-
-
-class Device(_Section):
-    """How far programmed conductances are from their targets.
-
-    Attributes:
-        sigma: Lognormal programming error, standard deviation of ln G.
-        error_model: Error as a function of G and time, instead of sigma: a table, the name of
-            a shipped one, or a TOML file such as `hvae-mnn program` writes.
-        seed: Seed of every device's error.
-    """
-
-    sigma: float = Field(default=0.0, ge=0, le=2)
-    error_model: ErrorModel | None = None
-    seed: int = Field(default=0, ge=0)
-
-
-class Stuck(_Section):
-    """Cells that do not follow their programming.
-
-    Attributes:
-        p_lrs: Probability of a cell stuck at low resistance, 1/r_on.
-        p_hrs: Probability of a cell stuck at high resistance, 1/r_off.
-    """
-
-    p_lrs: float = Field(default=0.0, ge=0, le=1)
-    p_hrs: float = Field(default=0.0, ge=0, le=1)
-
-
-class Time(_Section):
-    """When the array is read.
-
-    Attributes:
-        seconds: Time since programming, second; unset for the first that the error model knows.
-    """
-
-    seconds: Second | None = Field(default=None, gt=0)
-
-
-class HardwareConfig(_Section):
+class HardwareConfig(Section):
     """The whole hardware, as a preset's TOML says it."""
 
     memristor: AnyMemristor

@@ -10,7 +10,8 @@ from hvae_mnn.build import Build
 from hvae_mnn.engines.cells import SpiceCells
 from hvae_mnn.errors import ArtifactError, HardwareError
 from hvae_mnn.folders import written_whole
-from hvae_mnn.hardware import ErrorModel, HardwareConfig
+from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.hardware_cells import ErrorModel
 from hvae_mnn.hardware_files import override_hardware
 from hvae_mnn.physics.programming import CellBank, Draws, TwinCells, Written, fit_error_model, write_verify
 from hvae_mnn.physics.variation import keyed_stream

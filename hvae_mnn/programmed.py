@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from hvae_mnn.errors import ArtifactError
 from hvae_mnn.folders import holds_only
-from hvae_mnn.hardware import ErrorModel
+from hvae_mnn.hardware_cells import ErrorModel
 from hvae_mnn.physics.programming import GAVE_UP, REACHED, STUCK, Written
 
 Array = NDArray[np.float64]

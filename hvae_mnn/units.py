@@ -1,8 +1,8 @@
-"""Types of configuration values: SI numbers, or strings with a unit (`"50 mV"`, `"5 kohm"`)."""
+"""What configurations are made of: sections, and SI numbers or strings with a unit (`"50 mV"`, `"5 kohm"`)."""
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 from quantiphy import InvalidNumber, Quantity
 
@@ -52,6 +52,12 @@ Percentile = Annotated[float | Literal["auto"], BeforeValidator(_check_percentil
 
 Positive = Field(gt=0, allow_inf_nan=False)
 NotNegative = Field(ge=0, allow_inf_nan=False)
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, with no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 _KINDS = {"ohm": Ohm, "V": Volt, "A": Ampere, "S": Siemens, "s": Second, "m": Metre, "Hz": Hertz}

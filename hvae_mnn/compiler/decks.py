@@ -4,7 +4,8 @@ Names in a deck say where a part stands: `Rm_12_7` is the memristor of row 12, c
 Nodes: `code<j>` input code, `rp<j>`/`rn<j>` row at +V/-V, `c<k>` bit line, `out<k>`
 amplifier, `hold<k>` sample-and-hold, `adc<k>` output code, `en` row enable, `clk` sampling
 clock; with pulse-width input `level<j>` a pulse's signed length, `tick` the pulses' clock, `reset`
-that of the integrators. Functions named `emit_*` yield lines and touch no file.
+that of the integrators; where cells have read noise `noisy<k>`, the amplifier with `Vread_<k>` added.
+Functions named `emit_*` yield lines and touch no file.
 """
 
 from collections.abc import Iterator
@@ -108,6 +109,8 @@ def emit_header(tile: Tile, layer: LayerPlan, config: HardwareConfig) -> Iterato
     yield f"* weights: {config.array.scheme}, {weight}, k = {plan.weight_per_siemens:.6g} per siemens"
     yield "* units: volt, ampere, ohm, second; on code nodes 1 V is 1 code (1 V is full scale where unquantised)"
     yield "* ports: vcode_<row> input code, v(adc<column>) output code, v(hold<column>) the same before the ADC"
+    if config.device.read_sigma:
+        yield "* read noise: vread_<column>, volt, at the amplifier's output; every read has its own, 0 here"
     yield from _describe_read(plan.scale, config)
 
 
@@ -200,6 +203,7 @@ def emit_columns(tile: Tile, config: HardwareConfig, load: Array) -> Iterator[st
     errors = draw_errors(config.adc, tile.plan.name, ADC_ERRORS, columns, config.device.seed)
     offsets, pulses = amplifier_offsets(tile.plan, config).tolist(), config.drive.pulsed
     c_f = feedback_capacitance(tile.plan, config, load) if pulses else 0.0
+    sampled = "noisy" if config.device.read_sigma else "out"
     if tile.plan.r_reference is not None:
         yield f"Xref cref ref {_transimpedance(config, tile.plan.r_reference, offsets[-1])}"
     for k in range(columns):
@@ -210,7 +214,9 @@ def emit_columns(tile: Tile, config: HardwareConfig, load: Array) -> Iterator[st
         else:
             yield f"Xamp_{k} c{k} out{k} {_transimpedance(config, tile.plan.r_f, offsets[k])}"
         own = f" {errors.parameters(k)}" if errors else ""
-        yield f"Xhold_{k} out{k} hold{k} clk sample_hold"
+        if config.device.read_sigma:
+            yield f"Vread_{k} noisy{k} out{k} 0"
+        yield f"Xhold_{k} {sampled}{k} hold{k} clk sample_hold"
         yield f"Xadc_{k} hold{k} adc{k} {model} v_full_scale={config.adc.v_full_scale:.17g}{own}"
 
 

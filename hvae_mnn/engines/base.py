@@ -73,12 +73,14 @@ class DeckSource:
         columns: Number of columns.
         state_source: Name of the source that holds where a dynamic memristor's state starts, with `{cell}` for
             its row and column; empty where memristors are static.
+        noise_sources: Names of the voltage sources that are set anew before each read.
     """
 
     name: str
     bias: tuple[bool, ...]
     columns: int
     state_source: str = ""
+    noise_sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from hvae_mnn.build import Build
 from hvae_mnn.compiler.decks import format_cycle
 from hvae_mnn.engines.base import ClosingEngine, DeckSource, EngineInfo, ReadCycle, Reading, Waveform, adc_errors
 from hvae_mnn.engines.pool import WorkerPool, core_count
+from hvae_mnn.engines.tile_noise import TileNoise
 from hvae_mnn.errors import ArtifactError, EngineError
-from hvae_mnn.physics.amplifiers import NoiseSource, amplifier_offsets
 from hvae_mnn.physics.converters import Converter
-from hvae_mnn.physics.crossbar import solve_array
 from hvae_mnn.physics.encoding import add_cycles, cycles_per_read, driver, join_cycles, split_cycles
 from hvae_mnn.plan import BIAS, LayerPlan, TilePlan, row_inputs
 from hvae_mnn.progress import Progress
@@ -21,7 +20,7 @@ from hvae_mnn.waveforms import WaveformFiles
 
 Array = NDArray[np.float64]
 
-_Job = tuple[int, Array, Array | None]  # deck number, codes (cycles, rows), offsets (cycles, amplifiers)
+_Job = tuple[int, Array, Array | None]  # deck number, codes (cycles, rows), volts of noise sources (cycles, sources)
 _LOADED_AT_ONCE = 8  # decks of a worker between two reports of progress
 _FACTORY = "hvae_mnn.engines.spice_host:SpiceHost"
 
@@ -75,7 +74,7 @@ class SpiceEngine(ClosingEngine):
         self._folder, self._hardware = build.folder.resolve(), hardware
         self.dac, self.adc = Converter(hardware.dac.bits), Converter(hardware.adc.bits)
         self._driver = driver(hardware)
-        self._noise = _noise_sources(build)
+        self._noise = {name: TileNoise.of_tile(tile, hardware) for name, tile in build.tiles.items()}
         self._adc_errors = {layer.name: adc_errors(layer, hardware) for layer in build.manifest.layers}
         self._full_wires = hardware.array.wires == "full"
         self._layers = {layer.name: layer for layer in build.manifest.layers}
@@ -106,7 +105,7 @@ class SpiceEngine(ClosingEngine):
             for tile in self._layers[name].tiles:
                 worker, number = self._place[tile.name]
                 rows = row_inputs(tile.inputs, cycles, bias=self._driver.code_max)
-                job = (number, rows, self._offsets(tile, len(rows)))
+                job = (number, rows, self._noise[tile.name].draw(rows))
                 if tile.name in self._transient:
                     if len(values) != 1:
                         raise EngineError(f"{tile.name}: transient reads take one sentence at a time")
@@ -125,14 +124,14 @@ class SpiceEngine(ClosingEngine):
 
     def begin(self, number: int) -> None:
         """Start the noise of a batch of sentences."""
-        for source in self._noise.values():
-            source.begin(number)
+        for noise in self._noise.values():
+            noise.begin(number)
 
     def skip(self, codes: Mapping[str, Array]) -> None:
         """Draw the noise of a step that was read before."""
         for name, values in codes.items():
             for tile in self._layers[name].tiles:
-                self._offsets(tile, len(values) * cycles_per_read(self._hardware))
+                self._noise[tile.name].skip(len(values) * cycles_per_read(self._hardware))
 
     def keep_cycles(self, reads: Mapping[str, int]) -> None:
         """Keep the waveforms of each layer's first reads, and drop what an interrupted simulation wrote after them."""
@@ -207,13 +206,7 @@ class SpiceEngine(ClosingEngine):
 
     def _deck_source(self, tile: TilePlan) -> DeckSource:
         bias = tuple(row == BIAS for row in tile.inputs)
-        return DeckSource(tile.deck, bias, tile.columns, self._state_source())
-
-    def _offsets(self, tile: TilePlan, reads: int) -> Array | None:
-        """Return the amplifiers' offsets in the next reads, volt, (reads, amplifiers); None where they stay."""
-        if tile.name not in self._noise:
-            return None
-        return amplifier_offsets(tile, self._hardware) + self._noise[tile.name].draw(reads)
+        return DeckSource(tile.deck, bias, tile.columns, self._state_source(), self._noise[tile.name].names)
 
     def _state_source(self) -> str:
         array = self._hardware.array
@@ -225,20 +218,20 @@ class SpiceEngine(ClosingEngine):
         """Run each tile's cycles in time, one after another; one tile a worker at a time."""
         found: dict[str, list[tuple[Array, Array]]] = {tile.name: [] for tile, _ in timed}
         waiting = [
-            (tile, number, rows[i], None if offsets is None else offsets[i])
-            for tile, (number, rows, offsets) in timed
+            (tile, number, rows[i], None if noise is None else noise[i])
+            for tile, (number, rows, noise) in timed
             for i in range(len(rows))
         ]
         while waiting:
             calls: list[tuple[int, Array, Array | None, bool] | None] = [None] * self._pool.size
             running: list[str | None] = [None] * self._pool.size
             later = []
-            for tile, number, rows, offsets in waiting:
+            for tile, number, rows, noise in waiting:
                 worker, _ = self._place[tile.name]
                 if running[worker] is None:
-                    running[worker], calls[worker] = tile.name, (number, rows, offsets, self._keeps(tile.name))
+                    running[worker], calls[worker] = tile.name, (number, rows, noise, self._keeps(tile.name))
                 else:
-                    later.append((tile, number, rows, offsets))
+                    later.append((tile, number, rows, noise))
             for name, answer in zip(running, self._pool.call("cycle", calls), strict=True):
                 if name is not None:
                     codes, held, signals = answer
@@ -258,15 +251,3 @@ class SpiceEngine(ClosingEngine):
         analog = np.concatenate([read[tile.name][1] for tile in layer.tiles], axis=1) / self._hardware.adc.v_full_scale
         clipped = add_cycles(self.adc.count_clipped(analog, self._adc_errors[layer.name]), self._hardware)
         return Reading(join_cycles(codes, self._hardware), join_cycles(analog, self._hardware), clipped)
-
-
-def _noise_sources(build: Build) -> dict[str, NoiseSource]:
-    """Return the noise of each tile's amplifiers, of those that have any."""
-    hardware = build.manifest.hardware
-    if not hardware.amplifier.noise:
-        return {}
-    sources = {
-        name: NoiseSource.of_tile(tile.plan, hardware, solve_array(tile, hardware).load)
-        for name, tile in build.tiles.items()
-    }
-    return {name: source for name, source in sources.items() if source is not None}

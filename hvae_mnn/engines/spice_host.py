@@ -47,14 +47,14 @@ class SpiceHost:
             self._forks.pop(number).close()
 
     def read(self, jobs: Sequence[tuple[int, Array, Array | None]]) -> list[tuple[Array, Array]]:
-        """Read decks one after another: number, codes and offsets as in `SpiceWorker.read`."""
-        return [self._forks[number].call("read", codes, offsets) for number, codes, offsets in jobs]
+        """Read decks one after another: number, codes and noise as in `SpiceWorker.read`."""
+        return [self._forks[number].call("read", codes, noise) for number, codes, noise in jobs]
 
     def cycle(
-        self, number: int, codes: Array, offsets: Array | None, keep: bool
+        self, number: int, codes: Array, noise: Array | None, keep: bool
     ) -> tuple[Array, Array, dict[str, Array]]:
         """Run one read cycle of a deck in time, as `SpiceWorker.cycle`."""
-        found: tuple[Array, Array, dict[str, Array]] = self._forks[number].call("cycle", codes, offsets, keep)
+        found: tuple[Array, Array, dict[str, Array]] = self._forks[number].call("cycle", codes, noise, keep)
         return found
 
     def states(self) -> dict[int, dict[str, float]]:

@@ -38,6 +38,7 @@ class Deck:
         bias_rows: Whether each row is a bias row, whose code never changes.
         state_source: Name of the source that holds where a dynamic memristor's state starts, with
             `{cell}` for its row and column; empty where memristors are static.
+        noise_sources: Names of the voltage sources that are set anew before each read.
         how: How its cycles are run in time.
         codes: Codes its sources have now; NaN before the first read, (rows,).
         states: States of the dynamic memristors that moved in the last cycle, by cell: the next
@@ -51,6 +52,7 @@ class Deck:
     columns: int
     bias_rows: NDArray[np.bool_]
     state_source: str
+    noise_sources: tuple[str, ...]
     how: ReadCycle
     codes: Array
     states: dict[str, float] = field(default_factory=dict)
@@ -87,14 +89,15 @@ class SpiceWorker:
         path, rows = str(Path(folder, deck.name)), len(deck.bias)
         self._ngspice.load(deck.name, path, klu=full_wires and self.klu)
         codes = np.full(rows, np.nan)
-        self._deck = Deck(path, rows, deck.columns, np.array(deck.bias), deck.state_source, how, codes)
+        bias = np.array(deck.bias)
+        self._deck = Deck(path, rows, deck.columns, bias, deck.state_source, deck.noise_sources, how, codes)
 
-    def read(self, batch: Array, offsets: Array | None) -> tuple[Array, Array]:
+    def read(self, batch: Array, noise: Array | None) -> tuple[Array, Array]:
         """Read the deck in the sampling state, or at the end of a cycle where time matters.
 
         Args:
             batch: Codes of its rows, (batch, rows).
-            offsets: Offsets of its amplifiers, volt, (batch, amplifiers); None for those that it has.
+            noise: Of its noise sources, volt, (batch, sources); None where it has none.
 
         Returns:
             ADC codes and the held column voltage, each (batch, columns).
@@ -103,7 +106,7 @@ class SpiceWorker:
         codes, held = np.empty((len(batch), deck.columns)), np.empty((len(batch), deck.columns))
         for i, row in enumerate(batch):
             self._write(deck, row)
-            self._write_offsets(deck, None if offsets is None else offsets[i])
+            self._write_noise(deck, None if noise is None else noise[i])
             if deck.how.read is None:
                 self._settle(deck)
                 ends = np.fromiter((place[0] for place in self._places), np.float64)
@@ -114,12 +117,12 @@ class SpiceWorker:
                 self._ngspice.run("destroy", deck.path)
         return codes, held
 
-    def cycle(self, codes: Array, offsets: Array | None, keep: bool = True) -> tuple[Array, Array, dict[str, Array]]:
+    def cycle(self, codes: Array, noise: Array | None, keep: bool = True) -> tuple[Array, Array, dict[str, Array]]:
         """Run one read cycle of the deck in time (`tran`), from rest.
 
         Args:
             codes: Codes of its rows, (rows,).
-            offsets: Offsets of its amplifiers, volt, (amplifiers,); None for those that it has.
+            noise: Of its noise sources, volt, (sources,); None where it has none.
             keep: Whether its waveforms are wanted.
 
         Returns:
@@ -128,7 +131,7 @@ class SpiceWorker:
         """
         deck = self._deck
         self._write(deck, codes)
-        self._write_offsets(deck, offsets)
+        self._write_noise(deck, noise)
         self._carry(deck)
         self._run_cycle(deck, deck.how.command)
         saved = self._ngspice.saved()
@@ -202,13 +205,12 @@ class SpiceWorker:
         self._ngspice.run_all(commands, deck.path)
         deck.codes = codes
 
-    def _write_offsets(self, deck: Deck, offsets: Array | None) -> None:
-        """Set the amplifiers' offsets, the reference column's last."""
-        if offsets is None:
+    def _write_noise(self, deck: Deck, noise: Array | None) -> None:
+        """Set the noise sources."""
+        if noise is None:
             return
-        names = [*(f"xamp_{k}" for k in range(deck.columns)), "xref"][: len(offsets)]
-        volts = zip(names, offsets.tolist(), strict=True)
-        self._ngspice.run_all([f"alter v.{name}.v_os = {volt:.17g}" for name, volt in volts], deck.path)
+        volts = zip(deck.noise_sources, noise.tolist(), strict=True)
+        self._ngspice.run_all([f"alter {name} = {volt:.17g}" for name, volt in volts], deck.path)
 
     def _carry(self, deck: Deck) -> None:
         """Start dynamic memristors from their state of the cycle before."""

@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 TEMPERATURE = 300.0
 """Of the thermal noise, kelvin."""
-_OFFSET, _NOISE = 0xA0, 0xA1  # purposes of `keyed_stream`
+_OFFSET, _NOISE = 0xA0, 0xA1  # purposes of `keyed_stream`; 0xA2 is that of the cells' read noise
 
 
 def amplifier_count(plan: TilePlan) -> int:
@@ -96,17 +96,19 @@ def read_noise(plan: TilePlan, config: HardwareConfig, load: Array) -> Array:
 
 @dataclass(slots=True)
 class NoiseSource:
-    """Noise of a tile's amplifiers from read to read; the same sequence in every engine.
+    """Noise of a tile's amplifiers, or columns, from read to read; the same sequence in every engine.
 
     Attributes:
-        sigma: From `read_noise`, volt, (amplifiers,).
+        sigma: Standard deviations, volt, (amplifiers,); `read_noise` gives those of amplifiers.
         seed: Seed of the hardware.
         tile: Name of the tile.
+        purpose: Which of the tile's noises it is, as `keyed_stream` takes it.
     """
 
     sigma: Array
     seed: int
     tile: str
+    purpose: int = _NOISE
     _stream: np.random.Generator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -122,8 +124,8 @@ class NoiseSource:
 
     def begin(self, number: int) -> None:
         """Start the sequence of a batch of sentences."""
-        self._stream = keyed_stream(self.seed, self.tile, _NOISE, *((number,) if number else ()))
+        self._stream = keyed_stream(self.seed, self.tile, self.purpose, *((number,) if number else ()))
 
     def draw(self, reads: int) -> Array:
-        """Return offsets of the next reads, volt, (reads, amplifiers)."""
+        """Return the noise of the next reads, volt, (reads, amplifiers)."""
         return self.sigma * self._stream.standard_normal((reads, len(self.sigma)))

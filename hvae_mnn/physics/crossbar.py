@@ -10,7 +10,7 @@ Kirchhoff's current law at the amplifiers' inputs, in terms of the outputs:
 with E the reference output's 1/R_ref into the columns. An ideal amplifier is A -> infinity, V_os = 0.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,11 @@ class Transfer:
     def coupled(self) -> bool:
         """Whether bit lines share wires or drivers, so that one amplifier's saturation moves other outputs."""
         return bool((self.loaded != np.diag(np.diag(self.loaded))).any())
+
+    @property
+    def per_ampere(self) -> Array:
+        """Volt at each column's output per ampere out of its bit line besides, (columns,)."""
+        return np.diag(np.linalg.inv(self.loaded / self.gain + self.feedback))[: self.columns]
 
     def read(self, rows: Array, noise: Array | None = None) -> Array:
         """Return column voltages, (batch, columns).
@@ -120,6 +125,21 @@ def effective_conductance(tile: Tile, r_wire: float, r_driver: float) -> Array:
     """
     transfer = solve_ports(array_lines(tile), r_wire, r_driver).transfer
     return transfer if tile.plan.r_reference is None else transfer[:, -1:] - transfer[:, :-1]
+
+
+def cell_reach(tile: Tile, r_wire: float, r_driver: float) -> Array:
+    """Return what a change of each cell's conductance changes at its column, (memristor rows, columns).
+
+    In parts of drive times change: 1 without wires and drivers. Behind them it is the current of the cell's line
+    alone that reaches the grounded column, over its conductance; that is to first order, since it leaves out the
+    voltage that the change itself takes from its line and gives to its bit line.
+    """
+    if not (r_wire or r_driver):
+        return np.ones_like(tile.g)
+    lines, columns = array_lines(tile), tile.plan.columns
+    cells = lines if tile.plan.r_s is None else lines[-1:]
+    alone = [[replace(line, sign=int(line is cell)) for line in lines] for cell in cells]
+    return np.vstack([solve_ports(each, r_wire, r_driver).transfer[:, :columns] for each in alone]) / tile.g
 
 
 def solve_transfer(tile: Tile, config: HardwareConfig) -> Transfer:

@@ -20,7 +20,7 @@ from scipy.linalg import expm
 
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.physics.amplifiers import amplifier_offsets, feedback_capacitance
-from hvae_mnn.physics.crossbar import solve_array
+from hvae_mnn.physics.crossbar import Transfer, solve_array, solve_transfer
 from hvae_mnn.physics.encoding import (
     LONGEST_PULSE,
     PULSE_SHARE,
@@ -101,6 +101,8 @@ class PulseTransfer:
         v_offset: Offsets, volt, (amplifiers,).
         limit: Saturation of either sign, volt.
         slopes: Volt per full-scale pulse before any of it has decayed, (rows, columns).
+        per_ampere: Volt at each column's output per ampere out of its bit line besides, for a pulse of full
+            scale, (columns,); for shorter ones in proportion, to first order in what decays.
         dynamics: What the step-by-step integration needs; None for ideal amplifiers.
     """
 
@@ -109,6 +111,7 @@ class PulseTransfer:
     v_offset: Array
     limit: float
     slopes: Array
+    per_ampere: Array
     dynamics: Dynamics | None
 
     def read(self, rows: Array, noise: Array | None = None) -> Array:
@@ -142,6 +145,11 @@ class PulseTransfer:
         return possible[peak > self.limit]
 
 
+def solve_tile(tile: Tile, config: HardwareConfig) -> Transfer | PulseTransfer:
+    """Solve a tile's network once for whatever its rows carry, amplitudes or pulses."""
+    return solve_pulses(tile, config) if config.drive.pulsed else solve_transfer(tile, config)
+
+
 def solve_pulses(tile: Tile, config: HardwareConfig) -> PulseTransfer:
     """Solve a tile's network with integrators once, for all pulse lengths."""
     plan, amplifier = tile.plan, config.amplifier
@@ -149,7 +157,8 @@ def solve_pulses(tile: Tile, config: HardwareConfig) -> PulseTransfer:
     if amplifier.gain is None:
         matrix = -dynamics.currents * (dynamics.pulse / dynamics.c_f)
         zero = np.zeros_like(dynamics.drift)
-        return PulseTransfer((matrix,), zero, amplifier_offsets(plan, config), np.inf, matrix, None)
+        per_ampere = np.full(plan.columns, dynamics.pulse / dynamics.c_f)
+        return PulseTransfer((matrix,), zero, amplifier_offsets(plan, config), np.inf, matrix, per_ampere, None)
     inverse = np.asarray(np.linalg.inv(dynamics.inertia), dtype=np.float64)
     decay = inverse @ dynamics.y / (1 + amplifier.gain)
     out = -amplifier.gain / (1 + amplifier.gain) * np.eye(len(decay)) - decay * dynamics.lag  # o over q
@@ -160,6 +169,7 @@ def solve_pulses(tile: Tile, config: HardwareConfig) -> PulseTransfer:
         v_offset=amplifier_offsets(plan, config),
         limit=amplifier.v_saturation,
         slopes=dynamics.currents @ inverse.T * dynamics.pulse,
+        per_ampere=-np.diag(after @ inverse) * dynamics.pulse,
         dynamics=dynamics,
     )
 

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.hardware import AistMemristor, ErrorModel, HardwareConfig, Programming
+from hvae_mnn.hardware import AistMemristor, HardwareConfig
+from hvae_mnn.hardware_cells import ErrorModel, Programming
 from hvae_mnn.physics.memristor import PulseResponse, closed_form_time, conductance_of, state_of
 from hvae_mnn.physics.variation import keyed_stream, stuck_cells
 

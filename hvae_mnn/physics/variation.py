@@ -9,7 +9,8 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.hardware import ErrorModel, HardwareConfig
+from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.hardware_cells import ErrorModel
 
 Array = NDArray[np.float64]
 

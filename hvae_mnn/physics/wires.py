@@ -40,7 +40,7 @@ class RowLines:
     """One line of every row, and what hangs between it and the bit lines.
 
     Attributes:
-        sign: 1 for lines driven at +V, -1 for lines driven at -V.
+        sign: 1 for lines driven at +V, -1 for lines driven at -V, 0 for lines held at 0 V.
         g: Conductances of the crosspoints, siemens, (rows, columns).
     """
 

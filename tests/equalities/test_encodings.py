@@ -119,6 +119,15 @@ CASES = {
     "errors, saturation": (*ERRORS, *SATURATING),
     "errors, saturation, wires": (*ERRORS, *SATURATING, "array.r_wire=5"),
     "noise": ("amplifier.noise=100e-9", "amplifier.v_saturation=3"),
+    "read noise": ("device.read_sigma=0.03", "amplifier.v_saturation=3"),
+    "read noise, errors, wires": (
+        *ERRORS,
+        "device.read_sigma=0.03",
+        "amplifier.noise=100e-9",
+        "amplifier.v_saturation=3",
+        "array.r_wire=5",
+        "array.r_driver=20",
+    ),
     "settling": ("dac.settling=5 ns", "amplifier.v_saturation=3"),
     "few bits": ("dac.bits=3", "adc.bits=4"),
 }

@@ -16,6 +16,7 @@ CASES = {
     "paired": ("ideal", ()),
     "reference column": ("ideal", ("array.scheme=reference-column",)),
     "differential": ("ideal", ("array.scheme=differential", "array.r_driver=3")),
+    "read noise, reference column": ("ideal", ("array.scheme=reference-column", "device.read_sigma=0.02")),
     "poor amplifiers, differential": (
         "default",
         ("dac.bits=none", "adc.bits=none", "array.scheme=differential", *POOR),

@@ -15,6 +15,7 @@ SENTENCE = (4, 8, 5, 5, 6)
 CASES = {
     "paired": ((), {"cells": ("lstm", "gru"), "decoder": "rnn"}),
     "reference column": (("array.scheme=reference-column",), {"cells": ("rnn", "lstm"), "decoder": "gru"}),
+    "read noise": (("device.read_sigma=0.02",), {"cells": ("rnn", "rnn"), "decoder": "gru"}),
     "slow, offset amplifiers": (
         ("amplifier.gain=2000", "amplifier.gain_bandwidth=300 MHz", "amplifier.offset=1 mV"),
         {"cells": ("rnn", "gru"), "decoder": "rnn"},

@@ -44,6 +44,11 @@ CASES = {
         {"decoder": "gru"},
     ),
     "a static device": ("rram-wan2022", (*TILED, REFERENCE, "time.seconds=3600"), {}),
+    "read noise, differential, wires": (
+        "default",
+        (*TILED, "array.scheme=differential", "device.read_sigma=0.02", "array.r_wire=5", "adc.range_percentile=100"),
+        MIXED,
+    ),
     "whole tiles, 12 bits": ("default", ("adc.bits=12", "dac.bits=5"), {"cells": ("lstm", "gru"), "decoder": "rnn"}),
 }
 Pair = tuple[Reading, Reading]

@@ -15,9 +15,10 @@ TINY = {"cells": ("rnn", "rnn"), "decoder": "rnn", "embedding": 3, "hidden": 2, 
 SENTENCE = (4, 7, 6)
 
 
+@pytest.mark.parametrize("read_sigma", [0.0, 0.02])
 @pytest.mark.parametrize("scheme", ["paired", "reference-column"])
-def test_reads_are_equal_and_leave_the_states(tmp_path, scheme):
-    static, dynamic = _builds(tmp_path, scheme)
+def test_reads_are_equal_and_leave_the_states(tmp_path, scheme, read_sigma):
+    static, dynamic = _builds(tmp_path, scheme, f"device.read_sigma={read_sigma}")
     inputs = layer_inputs(static, "encoder1")[[1, 3, 9]]  # all full scale, alternating, random
     _compare(static, dynamic, [("encoder1", row[None]) for row in inputs])
 
@@ -30,8 +31,8 @@ def test_a_whole_sentence_of_reads_is_equal_and_leaves_the_states(tmp_path, sche
     _compare(static, dynamic, [(name, row) for name, trace in simulation.traces.items() for row in trace.inputs])
 
 
-def _builds(folder, scheme):
-    overrides = (f"array.scheme={scheme}",)
+def _builds(folder, scheme, *more):
+    overrides = (f"array.scheme={scheme}", *more)
     static = make_build(folder / "static", "ideal", overrides, **TINY)
     return static, make_build(folder / "dynamic", "ideal", (*overrides, "array.memristor=dynamic"), **TINY)
 

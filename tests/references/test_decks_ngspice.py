@@ -134,6 +134,25 @@ def test_a_bare_run_prints_no_complaint(build):
         assert complaints(run_ngspice([str(deck)], deck.parent)) == []
 
 
+def test_read_noise_is_added_to_what_is_held(tmp_path):
+    """A bare run is without noise; a source of 3 mV is 3 mV more."""
+    small = {"cells": ("rnn", "rnn"), "decoder": "rnn"}
+    quiet, noisy = (
+        make_build(tmp_path / name, "default", (*TILED, *more), **small)
+        for name, more in (("quiet", ()), ("noisy", ("device.read_sigma=0.01",)))
+    )
+    deck = quiet.manifest.layers[0].tiles[0].deck
+    before, path = _run(quiet.folder / deck), noisy.folder / deck
+    assert complaints(run_ngspice([str(path)], path.parent)) == []
+    assert _run(path)["v(hold1)"] == pytest.approx(before["v(hold1)"], abs=1e-9)
+    text = path.read_text()
+    assert text.count("Vread_1 noisy1 out1 0\n") == 1
+    path.write_text(text.replace("Vread_1 noisy1 out1 0\n", "Vread_1 noisy1 out1 3m\n"))
+    found = run_ngspice_batch(path)
+    for k in range(3):
+        assert found[f"v(hold{k})"] == pytest.approx(before[f"v(hold{k})"] + (3e-3 if k == 1 else 0), abs=1e-7)
+
+
 def _tiles(manifest: dict) -> list[dict]:
     return [tile for layer in manifest["layers"] for tile in layer["tiles"]]
 

@@ -113,6 +113,21 @@ def test_reference_column() -> None:
     assert len(lines_named(text, "Xref cref ref transimpedance r_f=6250 gain=1000000")) == 1
 
 
+def test_read_noise_is_a_source_between_amplifier_and_sample_and_hold() -> None:
+    """Nothing else changes; without it there is none."""
+    plain, noisy = (make_deck("default", each)[0].splitlines() for each in ((), ("device.read_sigma=0.01",)))
+    added = [line for line in noisy if line not in plain]
+    assert added[0].startswith("* read noise: vread_<column>")
+    assert added[1:] == [
+        line
+        for k in range(3)
+        for line in (f"Vread_{k} noisy{k} out{k} 0", f"Xhold_{k} noisy{k} hold{k} clk sample_hold")
+    ]
+    assert [line for line in plain if line not in noisy] == [
+        f"Xhold_{k} out{k} hold{k} clk sample_hold" for k in range(3)
+    ]
+
+
 def test_dynamic_cells_start_at_the_state_of_their_resistance() -> None:
     """R = 5k x + 100k (1 - x): 20 kohm is x = 80/95, 64 kohm is x = 36/95."""
     text, _ = make_deck("default", PAIRED_DYNAMIC)

@@ -57,6 +57,7 @@ def errors(found: Explanation, factor: str, cumulative: bool = False) -> np.ndar
         ("array.scheme=differential", "array.r_driver=50", "array.compensate=true", *ALL),
         ("array.scheme=reference-column", "adc.range_scope=layer", "adc.range_percentile=auto", *ALL[1:4]),
         ("dac.bits=none", "adc.bits=none", "device.sigma=0.1"),
+        ("device.read_sigma=0.02", "amplifier.noise=1e-7", *ALL),
     ],
 )
 def test_all_factors_together_are_exactly_what_the_run_recorded(overrides: tuple[str, ...]) -> None:
@@ -100,6 +101,7 @@ def test_hardware_that_is_ideal_has_no_factor() -> None:
         ("dac.bits=6", "input quantisation"),
         ("device.sigma=0.05", "conductance"),
         ("stuck.p_lrs=0.01", "conductance"),
+        ("device.read_sigma=0.02", "conductance"),
         ("array.weight_percentile=95", "conductance"),
         ("array.r_wire=3", "wires"),
         ("array.r_driver=100", "wires"),

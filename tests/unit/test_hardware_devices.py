@@ -57,6 +57,13 @@ def test_static_devices_have_no_dynamics(name: str) -> None:
     refuses("array.memristor is dynamic but memristor.model is static", "array.memristor=dynamic", preset=name)
 
 
+def test_read_noise_is_a_part_of_g_max() -> None:
+    assert load_hardware("default").device.read_sigma == 0
+    assert load_hardware("default", ["device.read_sigma=0.5"]).device.read_sigma == 0.5
+    refuses("device.read_sigma is 0.51; input should be less than or equal to 0.5", "device.read_sigma=0.51")
+    refuses("device.read_sigma is -0.01; input should be greater than or equal to 0", "device.read_sigma=-0.01")
+
+
 def test_unknown_models_and_keys_of_either_model() -> None:
     refuses('memristor.model is "aits"; expected one of aist, static; did you mean aist?', "memristor.model=aits")
     refuses('"memristor.i0" is not a known key; did you mean i_0?; known: r_on, r_off, model, v_set', "memristor.i0=1")

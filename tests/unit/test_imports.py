@@ -9,7 +9,7 @@ import hvae_mnn
 PACKAGE = Path(hvae_mnn.__file__).parent
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
 STANDARD = {"collections", "dataclasses", "enum", "functools", "itertools", "math", "typing", "zlib"}
-PHYSICS_MAY = {"hvae_mnn.hardware", "hvae_mnn.plan", "hvae_mnn.errors", "hvae_mnn.physics"}
+PHYSICS_MAY = {f"hvae_mnn.{name}" for name in ("hardware", "hardware_cells", "plan", "errors", "physics")}
 
 
 def imported(source: str, anywhere: bool = False) -> set[str]:

@@ -22,7 +22,7 @@ from hvae_mnn.recording import Recording
 from hvae_mnn.run import Run, load_run, save_run
 from hvae_mnn.simulate import hash_build, simulate_sentence
 
-NOISY = ("amplifier.noise=1e-7", "amplifier.offset_sigma=1e-4", "array.memristor=dynamic")
+NOISY = ("amplifier.noise=1e-7", "device.read_sigma=0.02", "amplifier.offset_sigma=1e-4", "array.memristor=dynamic")
 TINY: dict[str, Any] = {"cells": ("gru", "rnn"), "decoder": "rnn", "embedding": 3, "hidden": 2, "latent": 1}
 
 
@@ -179,7 +179,7 @@ def test_stopped_again_and_again_the_result_is_the_same(
 
 @pytest.fixture
 def build() -> Build:
-    return make_build(None, "default", NOISY[:2])
+    return make_build(None, "default", NOISY[:3])
 
 
 def text_of(build: Build, count: int) -> str:
@@ -231,7 +231,7 @@ def test_many_sentences_go_on_after_the_last_batch(build: Build, tmp_path: Path)
 
 @pytest.mark.ngspice
 def test_many_sentences_in_spice_keep_their_decks_and_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = make_build(tmp_path / "build", "default", NOISY[:2], **TINY)
+    build = make_build(tmp_path / "build", "default", NOISY[:3], **TINY)
     (tmp_path / "text").write_text("a b\nc\nd e a\n")
     lines = read_lines(build, tmp_path / "text")
     opened: list[SpiceEngine] = []

@@ -6,7 +6,8 @@ from making import layer_inputs, make_build
 
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.stack import TileStack
-from hvae_mnn.physics.crossbar import solve_transfer
+from hvae_mnn.physics.amplifiers import NoiseSource
+from hvae_mnn.physics.crossbar import solve_array, solve_transfer
 from hvae_mnn.plan import row_inputs
 
 WIRINGS = {
@@ -63,12 +64,14 @@ def test_torch_multiplies_as_numpy_does(preset):
         np.testing.assert_array_equal(first.clipped, second.clipped)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-6])
 @pytest.mark.parametrize("scheme", ["paired", "reference-column"])
 @pytest.mark.parametrize("wires", ["0 ohm", "5 ohm"])
-def test_a_tile_that_saturates_does_as_it_would_alone(scheme, wires):
-    """Stacked columns, some beyond saturation, against each tile's own network."""
+def test_a_tile_that_saturates_does_as_it_would_alone(scheme, wires, noise):
+    """Stacked columns, some beyond saturation, against each tile's own network, with the noise of its amplifiers."""
     poor = ("amplifier.v_saturation=0.5 V", "amplifier.offset=6 mV", "adc.range_percentile=90", "adc.bits=none")
-    build = make_build(None, "default", (*TILINGS[1], *poor, f"array.scheme={scheme}", f"array.r_wire={wires}"))
+    noisy = f"amplifier.noise={noise}"
+    build = make_build(None, "default", (*TILINGS[1], *poor, noisy, f"array.scheme={scheme}", f"array.r_wire={wires}"))
     engine, layer = NodalEngine(build), build.layer("encoder2")
     codes = engine.dac.encode(layer_inputs(build, "encoder2"))
     found = engine.step({"encoder2": codes})["encoder2"].analog
@@ -76,8 +79,12 @@ def test_a_tile_that_saturates_does_as_it_would_alone(scheme, wires):
     references = []
     for tile, outputs in layer.tile_outputs():
         rows = engine.dac.decode(row_inputs(tile.inputs, codes, bias=engine.dac.code_max))
-        alone = solve_transfer(build.tiles[tile.name], build.manifest.hardware)
-        np.testing.assert_allclose(found[:, outputs], alone.read(rows) / 0.5, rtol=0, atol=1e-12)
-        references.append((rows @ alone.matrix + alone.v_offset @ alone.offsets)[:, tile.columns :])
+        hardware = build.manifest.hardware
+        alone = solve_transfer(build.tiles[tile.name], hardware)
+        source = NoiseSource.of_tile(tile, hardware, solve_array(build.tiles[tile.name], hardware).load)
+        assert (source is None) == (noise == 0)
+        volts = source.draw(len(rows)) if source else np.zeros((len(rows), len(alone.v_offset)))
+        np.testing.assert_allclose(found[:, outputs], alone.read(rows, volts) / 0.5, rtol=0, atol=1e-12)
+        references.append((rows @ alone.matrix + (alone.v_offset + volts) @ alone.offsets)[:, tile.columns :])
     if scheme == "reference-column":
         assert 0 < np.count_nonzero(np.abs(references) > 0.5) < np.size(references)
