@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -120,7 +121,8 @@ def local_client(workers: int) -> Iterator[Client]:
                     n_workers=workers,
                     threads_per_worker=1,
                     processes=True,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # unset is a port that others have too
+                    scheduler_kwargs={"dashboard": False},
                     local_directory=folder,
                     memory_limit=0,
                     silence_logs=logging.CRITICAL,
@@ -190,7 +192,8 @@ def measure_on(
     """
     plugin = _BenchPlugin(f"hvae-mnn-{uuid.uuid4().hex}", inputs)
     try:
-        client.register_plugin(plugin)
+        with interrupts.allowed():
+            client.register_plugin(plugin)
     except Exception as error:
         raise EngineError(
             f"the workers do not take the model ({_line(error)}); they need hvae-mnn {__version__} and Python as here"
@@ -302,13 +305,15 @@ def _deaf_threads() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what Dask logs of workers that come and go from stderr."""
+    """Keep what Dask says of workers that come and go from stderr."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="distributed|dask|tornado")
+            yield
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)

@@ -111,7 +111,9 @@ class Parts:
 
     def table(self) -> pa.Table:
         """Return all rows sorted by study, point and trial."""
-        return _sorted(self._read(path) for path in sorted(self._folder.iterdir())) or self._schema.empty_table()
+        return (
+            _sorted(self._read(path) for path in sorted(self._folder.glob("*.parquet"))) or self._schema.empty_table()
+        )
 
     def _find(self, path: Path) -> None:
         try:
@@ -134,8 +136,11 @@ class Parts:
     def _write(self, table: pa.Table) -> Path:
         path = self._folder / f"{self._next:08}.parquet"
         draft = path.with_suffix(".part")
-        _write_table(table, draft)
-        draft.replace(path)
+        try:
+            _write_table(table, draft)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
         self._next += 1
         return path
 

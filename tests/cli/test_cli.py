@@ -41,7 +41,19 @@ def refused(result: Result, *parts: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "evaluate", "compile", "calibrate", "simulate", "program", "device", "plot", "explain", "doctor"],
+    [
+        "train",
+        "evaluate",
+        "compile",
+        "calibrate",
+        "simulate",
+        "sweep-variation",
+        "program",
+        "device",
+        "plot",
+        "explain",
+        "doctor",
+    ],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = run(command, "--help")

@@ -60,8 +60,8 @@ def test_columns_are_numbers_where_all_values_are() -> None:
 
 
 def test_values_are_as_the_hardware_has_them() -> None:
-    plan, points = plan_of((study_of(("device.error_model", "none,aist, ta-hfo2"), ("array.r_wire", "0,500 mohm")),))
-    assert plan.studies[0].axes[0].values == ("none", "aist", "ta-hfo2")
+    plan, points = plan_of((study_of(("device.error_model", "none, aist"), ("array.r_wire", "0,500 mohm")),))
+    assert plan.studies[0].axes[0].values == ("none", "aist")
     held = [point.hardware.device.error_model for point in points]
     assert held[0] is None
     assert held[2] is not None and held[2] == load_hardware("default", ["device.error_model=aist"]).device.error_model
