@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.sweep.facts import Axis
 from hvae_mnn.sweep.metrics import METRICS
-from hvae_mnn.sweep.summary import Axis, is_numeric
+from hvae_mnn.sweep.summary import is_numeric
 from hvae_mnn.units import unit_of
 
 Array = NDArray[np.float64]

@@ -23,8 +23,9 @@ from hvae_mnn.drawing.sweep_axes import (
     describe_metric,
     place_axis,
 )
+from hvae_mnn.sweep.facts import Study, SweepFacts
 from hvae_mnn.sweep.metrics import LAYERS
-from hvae_mnn.sweep.summary import JUDGED, PointSummary, Study, StudySummary, SweepFacts, summarise_study, trials_of
+from hvae_mnn.sweep.summary import JUDGED, PointSummary, StudySummary, summarise_study, trials_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +84,7 @@ def draw_line(rows: "pd.DataFrame", study: Study, facts: SweepFacts, names: Sequ
         names: Metrics, `yield` or `rms`; the usual panels if empty.
     """
     names = tuple(names) or PANELS
-    found = summarise_study(rows, study, facts, columns_of(names))
+    found = summarise_study(rows, study, facts, columns_of(names), resampled=False)
     places = place_axis(study.axes[0])
     columns = min(len(names), 2 if len(names) == 4 else 3)
     lines = -(-len(names) // columns)

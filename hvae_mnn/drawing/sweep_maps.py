@@ -15,7 +15,8 @@ from matplotlib.patheffects import withStroke
 from hvae_mnn.drawing.style import WIDTH
 from hvae_mnn.drawing.sweep_axes import RMS, YIELD, Array, Places, describe_metric, place_axis
 from hvae_mnn.drawing.sweep_lines import COLUMN_WIDTH, columns_of
-from hvae_mnn.sweep.summary import JUDGED, LOSS, Study, SweepFacts, summarise_study
+from hvae_mnn.sweep.facts import Study, SweepFacts
+from hvae_mnn.sweep.summary import JUDGED, LOSS, summarise_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ def draw_maps(rows: "pd.DataFrame", study: Study, facts: SweepFacts, names: Sequ
     if len(study.axes) > 2:
         left_out = _tell_left_out(study, names)
         names = names[:1]
-    found = summarise_study(rows, study, facts, columns_of(names))
+    found = summarise_study(rows, study, facts, columns_of(names), resampled=False)
     sizes = [len(axis.values) for axis in study.axes]
     maps = []
     for name in names:

@@ -12,8 +12,8 @@ from hvae_mnn.drawing.sweep_axes import RMS, YIELD
 from hvae_mnn.drawing.sweep_lines import draw_line
 from hvae_mnn.drawing.sweep_maps import draw_maps
 from hvae_mnn.errors import ArtifactError
+from hvae_mnn.sweep.facts import Study, SweepFacts
 from hvae_mnn.sweep.metrics import METRICS
-from hvae_mnn.sweep.summary import Study, SweepFacts
 
 if TYPE_CHECKING:
     import pandas as pd

