@@ -100,7 +100,8 @@ def _format_loss(name: str, loss: FirstLoss) -> tuple[str, ...]:
     else:
         ends = [_format_value(end) if end is not None else "beyond" for end in (at.low, at.high)]
         place, interval = f"{at.value:.3g}", f"[{ends[0]}, {ends[1]}]"
-    return name, loss.key, place, interval, _percent(loss.best), _format_value(loss.best_at)
+    held = "".join(f", {key} = {_format_value(value)}" for key, value in loss.held.items())
+    return name, loss.key + held, place, interval, _percent(loss.best), _format_value(loss.best_at)
 
 
 def _print_check(check: SpiceCheck) -> None:
