@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     "--trials",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Dies at each point, in place of those of a plan.  [default: 20]",
+    help="Dies at each point, but of studies that say their own.  [default: the plan's, or 20]",
 )
 @click.option(
     "--corpus",
