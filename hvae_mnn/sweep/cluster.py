@@ -49,10 +49,14 @@ _DEATHS = 10
 _PATIENCE = 10.0
 _LOOK_AGAIN = 5.0
 _LOGGERS = ("distributed", "tornado", "asyncio")
+_KEPT = 2**30  # bytes that a worker keeps for itself once it had them
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": _DEATHS,
     "distributed.scheduler.work-stealing": False,
     "distributed.worker.profile.enabled": False,
+    # Dask lets workers give memory back after each task, and a trial takes megabytes anew at each step.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": _KEPT,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": _KEPT,
     "distributed.comm.timeouts.connect": "30s",
 }
 
