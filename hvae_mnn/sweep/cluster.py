@@ -85,17 +85,21 @@ class BenchInputs:
         sentences: Word numbers of each.
         seed: Seed of the latents' noise.
         factory: `module:callable`, called with these three.
+        device: What torch multiplies on; given to the factory where it is set.
     """
 
     checkpoint: Checkpoint
     sentences: tuple[tuple[int, ...], ...]
     seed: int = 0
     factory: str = BENCH
+    device: str | None = None
 
     def make(self) -> Bench:
         """Build the bench."""
         module, _, name = self.factory.partition(":")
-        bench: Bench = getattr(importlib.import_module(module), name)(self.checkpoint, self.sentences, self.seed)
+        device = {} if self.device is None else {"device": self.device}
+        make = getattr(importlib.import_module(module), name)
+        bench: Bench = make(self.checkpoint, self.sentences, self.seed, **device)
         return bench
 
 
