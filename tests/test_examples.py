@@ -61,3 +61,17 @@ def test_program_your_device(tmp_path, capsys):
     fine, coarse = (float(row[2]) for row in rows)
     assert fine < 0.5 < coarse < 5
     assert int(rows[0][3]) >= int(rows[1][3])
+
+
+def test_what_breaks_it(tmp_path, capsys):
+    folder = load_example("04_what_breaks_it").main(tmp_path, trials=2, sentences=8)
+    found = re.findall(r"^(\S+) +first 10 % lost at (\S+) = (\S+)$", capsys.readouterr().out, re.MULTILINE)
+    assert [row[:2] for row in found] == [
+        ("programming-error", "device.sigma"),
+        ("stuck-hrs", "stuck.p_hrs"),
+        ("adc-bits", "adc.bits"),
+    ]
+    error, stuck, bits = (float(row[2]) for row in found)
+    assert 0.005 < error < 0.05 and 1e-4 < stuck < 0.01 and 3 <= bits < 7
+    for study, _, _ in found:
+        assert (folder / f"figure-{study}.png").read_bytes()[:4] == PNG
