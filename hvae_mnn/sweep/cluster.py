@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -110,7 +110,7 @@ class Chunk:
     seeds: tuple[int, ...]
 
 
-Measured = Iterator[tuple[Chunk, list[dict[str, float]]]]
+Measured = Generator[tuple[Chunk, list[dict[str, float]]], None, None]
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def remote_client(address: str) -> Iterator[Client]:
 def measure_here(chunks: Iterable[Chunk], bench: Bench, interrupts: Interrupts) -> Measured:
     """Measure chunks in this process."""
     for chunk in chunks:
-        with interrupts.allowed(), _naming(chunk):
+        with interrupts.allowed(), naming(chunk.point):
             found = bench.measure(chunk.point.hardware, chunk.seeds)
         yield chunk, found
 
@@ -215,6 +215,15 @@ def measure_on(
     finally:
         with suppress(Exception):
             client.unregister_worker_plugin(plugin.name)
+
+
+@contextmanager
+def naming(point: Point) -> Iterator[None]:
+    """Say in errors of the user's which point they are of."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{point}: {error}") from None
 
 
 class _Gathering:
@@ -260,7 +269,7 @@ class _Gathering:
             with _connected():
                 return chunk, future.result()
         try:
-            with _naming(chunk):
+            with naming(chunk.point):
                 return chunk, future.result()
         except KilledWorker:
             raise EngineError(
@@ -293,15 +302,6 @@ def _measure(plugin: str, hardware: HardwareConfig, seeds: Sequence[int]) -> lis
     """Measure dies; this runs in a worker."""
     found: list[dict[str, float]] = get_worker().plugins[plugin].measure(hardware, seeds)
     return found
-
-
-@contextmanager
-def _naming(chunk: Chunk) -> Iterator[None]:
-    """Say in errors of the user's which point they are of."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(f"{chunk.point}: {error}") from None
 
 
 @contextmanager
