@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     "--trials",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Dies at each point, in place of those of a plan.  [default: 20]",
+    help="Dies at each point, but of studies that say their own.  [default: the plan's, or 20]",
 )
 @click.option(
     "--corpus",
@@ -76,6 +76,9 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(min=1), help="Processes to measure with.  [default: cores]")
 @click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler to measure with, tcp://host:8786.")
 @click.option("--chunk", type=click.IntRange(min=1), help="Trials of a point to measure together.  [default: 4]")
+@click.option(
+    "--device", metavar="NAME", help="Where torch multiplies tiles, e.g. cuda; numpy on the processor if not given."
+)
 @click.option("--out", type=FOLDER, default=Path("sweep"), show_default=True, help="Sweep folder to write.")
 @json_option
 def sweep_variation(
@@ -113,10 +116,16 @@ def sweep_variation(
 
 
 def _check_options(
-    backend: str, spice_check: int, workers: int | None, scheduler: str | None, chunk: int | None, **others: Any
+    backend: str,
+    spice_check: int,
+    workers: int | None,
+    scheduler: str | None,
+    chunk: int | None,
+    device: str | None,
+    **others: Any,
 ) -> None:
-    if backend == "spice" and (spice_check or scheduler or chunk):
-        raise click.UsageError("--spice-check, --scheduler and --chunk are of --backend nodal")
+    if backend == "spice" and (spice_check or scheduler or chunk or device):
+        raise click.UsageError("--spice-check, --scheduler, --chunk and --device are of --backend nodal")
     if scheduler is not None and workers is not None:
         raise click.UsageError("--scheduler has workers of its own; leave --workers out")
 
@@ -181,7 +190,9 @@ def _sweep(
     from hvae_mnn.sweep.table import print_summary
 
     out, what = options["out"], {name: options[name] for name in ("seed", "backend", "spice_check", "yield_at")}
-    settings = SweepSettings(options["workers"], options["scheduler"], options["chunk"] or DEFAULT_CHUNK)
+    settings = SweepSettings(
+        options["workers"], options["scheduler"], options["chunk"] or DEFAULT_CHUNK, device=options["device"]
+    )
     plan, points = make_plan(checkpoint, config, studies, drawn, **names, **what)
     with simulation_progress() as report:
         sweep = run_sweep(

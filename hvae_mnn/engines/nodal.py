@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hvae_mnn.build import Build
 from hvae_mnn.engines.base import ClosingEngine, EngineInfo, Reading, adc_errors
 from hvae_mnn.engines.stack import TileStack
+from hvae_mnn.errors import EngineError
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.physics.amplifiers import NoiseSource
 from hvae_mnn.physics.cell_noise import CellNoise
@@ -234,6 +235,21 @@ class _Stack:
             beyond = np.abs(references).max(axis=0) > self.limit
             again = again | beyond if self.coupled else beyond
         return np.clip(outputs, -self.limit, self.limit, out=outputs), again
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch has not.
+
+    Raises:
+        EngineError: With torch's own reason.
+    """
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise EngineError(
+            f"device {device}: torch cannot use it ({reason}); expected for example cuda, or none for numpy"
+        ) from None
 
 
 class _TorchStack(TileStack):

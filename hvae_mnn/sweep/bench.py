@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hvae_mnn.build import Build, save_build
 from hvae_mnn.compiler.pipeline import compile_model, draw_die
 from hvae_mnn.engines.base import Engine
-from hvae_mnn.engines.nodal import NodalEngine
+from hvae_mnn.engines.nodal import NodalEngine, check_device
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.engines.spice import SpiceEngine
 from hvae_mnn.hardware import HardwareConfig
@@ -52,14 +52,23 @@ class Answers:
 class TrialBench:
     """Sentences, and what the software model makes of them."""
 
-    def __init__(self, checkpoint: Checkpoint, sentences: Sequence[Ids], seed: int = 0) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, sentences: Sequence[Ids], seed: int = 0, device: str | None = None
+    ) -> None:
         """Let the PyTorch model answer, in float64.
 
         Args:
             checkpoint: The model.
             sentences: The words of each.
             seed: Seed of the first one's reparameterisation noise; the next have the next seeds, in every trial.
+            device: Where torch multiplies tiles, such as `cuda`; numpy does if not given.
+
+        Raises:
+            EngineError: torch has no such device.
         """
+        if device is not None:
+            check_device(device)
+        self._device = device
         self._checkpoint, self._sentences = checkpoint, tuple(sentences)
         self._noises = [checkpoint.config.draw_noise(len(ids), seed + i) for i, ids in enumerate(sentences)]
         self._targets = [(*ids, EOS) for ids in sentences]
@@ -82,7 +91,7 @@ class TrialBench:
         together = max(1, _ROWS // len(self._sentences))
         found = []
         for start in range(0, len(seeds), together):
-            engines = [NodalEngine(draw_die(build, seed)) for seed in seeds[start : start + together]]
+            engines = [NodalEngine(draw_die(build, seed), self._device) for seed in seeds[start : start + together]]
             found += self._measure(build, exact, engines)
         return found
 

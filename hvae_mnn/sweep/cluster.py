@@ -49,10 +49,14 @@ _DEATHS = 10
 _PATIENCE = 10.0
 _LOOK_AGAIN = 5.0
 _LOGGERS = ("distributed", "tornado", "asyncio")
+_KEPT = 2**30  # bytes that a worker keeps for itself once it had them
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": _DEATHS,
     "distributed.scheduler.work-stealing": False,
     "distributed.worker.profile.enabled": False,
+    # Dask lets workers give memory back after each task, and a trial takes megabytes anew at each step.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": _KEPT,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": _KEPT,
     "distributed.comm.timeouts.connect": "30s",
 }
 
@@ -81,17 +85,21 @@ class BenchInputs:
         sentences: Word numbers of each.
         seed: Seed of the latents' noise.
         factory: `module:callable`, called with these three.
+        device: What torch multiplies on; given to the factory where it is set.
     """
 
     checkpoint: Checkpoint
     sentences: tuple[tuple[int, ...], ...]
     seed: int = 0
     factory: str = BENCH
+    device: str | None = None
 
     def make(self) -> Bench:
         """Build the bench."""
         module, _, name = self.factory.partition(":")
-        bench: Bench = getattr(importlib.import_module(module), name)(self.checkpoint, self.sentences, self.seed)
+        device = {} if self.device is None else {"device": self.device}
+        make = getattr(importlib.import_module(module), name)
+        bench: Bench = make(self.checkpoint, self.sentences, self.seed, **device)
         return bench
 
 

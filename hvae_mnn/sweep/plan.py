@@ -210,7 +210,7 @@ def read_studies(path: Path, trials: int | None = None) -> tuple[Study, ...]:
 
     Args:
         path: TOML.
-        trials: Dies at each point, in place of those of the file.
+        trials: Dies at each point of studies that do not say their own, in place of the file's.
 
     Raises:
         SweepError: It cannot be read, or is malformed.
@@ -231,7 +231,7 @@ def read_studies(path: Path, trials: int | None = None) -> tuple[Study, ...]:
                 axes=tuple(
                     Axis(key=key, values=tuple(_plain(value) for value in values)) for key, values in table.axes.items()
                 ),
-                trials=trials or table.trials or file.trials or DEFAULT_TRIALS,
+                trials=table.trials or trials or file.trials or DEFAULT_TRIALS,
                 overrides=table.overrides,
             )
             for name, table in file.study.items()

@@ -48,19 +48,21 @@ DEFAULT_CHUNK = 4
 
 @dataclass(frozen=True, slots=True)
 class SweepSettings:
-    """How a sweep is measured; no row depends on it.
+    """How a sweep is measured; no row depends on it, but for last digits on the device.
 
     Attributes:
         workers: Processes; with backend `spice`, those of ngspice. As many as cores if not given.
         scheduler: Address of a Dask scheduler, instead of processes on this machine.
         chunk: Trials of a point that are measured together.
         bench: `module:callable` of what measures.
+        device: What torch multiplies tiles on, such as `cuda`; numpy does if not given.
     """
 
     workers: int | None = None
     scheduler: str | None = None
     chunk: int = DEFAULT_CHUNK
     bench: str = BENCH
+    device: str | None = None
 
 
 def make_plan(
@@ -135,7 +137,7 @@ def run_sweep(
         return _finished(plan, out, draw)
     if plan.backend == "spice" or plan.spice_check:
         describe_ngspice()
-    inputs = BenchInputs(checkpoint, sentences.ids, plan.seed, settings.bench)
+    inputs = BenchInputs(checkpoint, sentences.ids, plan.seed, settings.bench, settings.device)
     with Interrupts() as interrupts, SweepStore(out, plan) as store, one_thread():
         sweeping = _Sweeping(plan, points, inputs, settings, store, interrupts, tell, progress)
         try:

@@ -6,7 +6,7 @@ The numbers are those of `hvae_mnn.sweep.statistics`; `docs/sweeps.md` says what
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,7 +95,8 @@ class FirstLoss:
     """Where on an axis the mean share of equal words is 0.10 less than at its best point.
 
     Attributes:
-        key: Axis; the other axes of a grid stand at their first value.
+        key: Axis: the last numeric one of a grid.
+        held: Values of the other axes, by key.
         best_at: Value of the axis with the largest mean.
         best: That mean.
         last: The value that lies furthest on the side looked at.
@@ -104,6 +105,7 @@ class FirstLoss:
     """
 
     key: str
+    held: Mapping[str, Any]
     best_at: float
     best: float
     last: float
@@ -112,7 +114,10 @@ class FirstLoss:
 
 @dataclass(frozen=True, slots=True)
 class StudySummary:
-    """One study: its points in order and its first losses, one for each numeric axis and side that falls."""
+    """One study: its points in order and its first losses.
+
+    Of a grid there are losses along its last numeric axis at each combination of the others' values.
+    """
 
     name: str
     keys: tuple[str, ...]
@@ -292,13 +297,18 @@ def _known(value: float) -> float | None:
 
 
 def _find_losses(judged: Array, study: Study, seed: int) -> Iterator[FirstLoss]:
-    """Yield the first losses along each numeric axis, the other axes at their first value."""
-    sizes = [len(axis.values) for axis in study.axes]
-    grid = np.arange(len(judged)).reshape(sizes)
-    for i, axis in enumerate(study.axes):
-        if len(axis.values) > 1 and is_numeric(axis.values):
-            line = grid[tuple(slice(None) if j == i else 0 for j in range(len(sizes)))]
-            yield from _losses_along(np.array(axis.values, dtype=float), judged[line], axis.key, seed)
+    """Yield the first losses along the last numeric axis, for each combination of the others' values."""
+    numeric = [i for i, axis in enumerate(study.axes) if len(axis.values) > 1 and is_numeric(axis.values)]
+    if not numeric:
+        return
+    along, others = study.axes[numeric[-1]], [axis for i, axis in enumerate(study.axes) if i != numeric[-1]]
+    grid = np.arange(len(judged)).reshape([len(axis.values) for axis in study.axes])
+    lines = np.moveaxis(grid, numeric[-1], -1).reshape(-1, len(along.values))
+    combinations = itertools.product(*(axis.values for axis in others))
+    for line, held in zip(lines, combinations, strict=True):
+        named = dict(zip((axis.key for axis in others), held, strict=True))
+        for loss in _losses_along(np.array(along.values, dtype=float), judged[line], along.key, seed):
+            yield replace(loss, held=named)
 
 
 def _losses_along(x: Array, judged: Array, key: str, seed: int) -> list[FirstLoss]:
@@ -320,7 +330,7 @@ def _losses_along(x: Array, judged: Array, key: str, seed: int) -> list[FirstLos
             if math.isfinite(at) and judged.shape[1] > 1:
                 low, high = crossing_interval(find_crossing(x[side], resampled[:, side], LOSS), rising)
             found.append(
-                FirstLoss(key, float(x[best]), float(means[best]), float(x[side[-1]]), _estimate(at, low, high))
+                FirstLoss(key, {}, float(x[best]), float(means[best]), float(x[side[-1]]), _estimate(at, low, high))
             )
     return [loss for loss in found if loss.at.value is not None] or found[:1]
 

@@ -99,8 +99,10 @@ def _format_loss(name: str, loss: FirstLoss) -> tuple[str, ...]:
             place = f"not down to {_format_value(loss.last)}"
     else:
         ends = [_format_value(end) if end is not None else "beyond" for end in (at.low, at.high)]
-        place, interval = f"{at.value:.3g}", f"[{ends[0]}, {ends[1]}]"
-    return name, loss.key, place, interval, _percent(loss.best), _format_value(loss.best_at)
+        told = at.low is not None or at.high is not None
+        place, interval = f"{at.value:.3g}", f"[{ends[0]}, {ends[1]}]" if told else ""
+    held = "".join(f", {key} = {_format_value(value)}" for key, value in loss.held.items())
+    return name, loss.key + held, place, interval, _percent(loss.best), _format_value(loss.best_at)
 
 
 def _print_check(check: SpiceCheck) -> None:

@@ -9,6 +9,7 @@ from making import make_build, make_checkpoint, random_sentences
 
 from hvae_mnn.compiler.pipeline import compile_model, draw_die
 from hvae_mnn.engines.nodal import NodalEngine
+from hvae_mnn.errors import EngineError
 from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.corpus import EOS, PAD
 from hvae_mnn.model.posteriors import encode_sentences, reconstruction
@@ -176,6 +177,21 @@ def test_steps_before_the_words_part() -> None:
     assert _equal_steps((4, 5, EOS), (4, 5, EOS)) == 3
     assert _equal_steps((4, EOS), (4, 5, EOS)) == 1
     assert _equal_steps((6, EOS), (4, 5, EOS)) == 0
+
+
+def test_torch_multiplies_as_numpy_does() -> None:
+    hardware = load_hardware("default", VARIED)
+    numpys, torchs = (
+        TrialBench(make_checkpoint(), SENTENCES, seed=5, device=device).measure(hardware, [1, 2])
+        for device in (None, "cpu")
+    )
+    for ours, theirs in zip(torchs, numpys, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-9)
+
+
+def test_a_device_that_torch_has_not_is_refused() -> None:
+    with pytest.raises(EngineError, match=r"^device gpu0: torch cannot use it \(.+\); expected for example cuda"):
+        TrialBench(make_checkpoint(), SENTENCES, device="gpu0")
 
 
 @pytest.mark.ngspice

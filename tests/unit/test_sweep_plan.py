@@ -47,7 +47,10 @@ def test_a_plan_file_is_studies_in_its_order(tmp_path: Path) -> None:
     assert {point.hardware.dac.bits for point in points[3:]} == {7}
     assert {point.hardware.dac.bits for point in points[:3]} == {8}
     assert plan.studies[1].axes[0].values == (0.0, 0.5)
-    assert [trials.trials for trials in read_studies(tmp_path / "plan.toml", trials=2)] == [2, 2]
+    assert [trials.trials for trials in read_studies(tmp_path / "plan.toml", trials=2)] == [
+        2,
+        5,
+    ]
 
 
 def test_columns_are_numbers_where_all_values_are() -> None:

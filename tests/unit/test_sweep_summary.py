@@ -265,15 +265,18 @@ def test_an_interval_is_open_where_resamples_never_lose_so_much() -> None:
     assert math.isnan(low) and 0.19 < high <= 0.2
 
 
-def test_a_grid_loses_along_each_numeric_axis_from_the_first_values_of_the_others() -> None:
-    axes = {SIGMA: (0.0, 0.2), "array.scheme": ("paired", "differential"), "array.r_wire": (0.0, 4.0)}
+def test_a_grid_loses_along_its_last_numeric_axis_at_each_value_of_the_others() -> None:
+    axes = {SIGMA: (0.0, 0.2), "array.r_wire": (0.0, 4.0), "array.scheme": ("paired", "differential")}
     plan = make_plan(("g", axes))
-    sigma, scheme, wire = np.meshgrid((0.0, 0.2), (0.0, 0.5), (0.0, 4.0), indexing="ij")
-    means = (1 - sigma - scheme - 0.1 * wire).ravel()
+    sigma, wire, scheme = np.meshgrid((0.0, 0.2), (0.0, 4.0), (0.0, 0.5), indexing="ij")
+    means = (1 - sigma - scheme - 0.1 * (1 + sigma + scheme) * wire).ravel()
     losses = summarise(make_rows(plan, agreement_free=means[:, None].repeat(5, axis=1)), plan).studies[0].losses
-    assert [(loss.key, loss.at.value) for loss in losses] == [
-        (SIGMA, pytest.approx(0.1)),
-        ("array.r_wire", pytest.approx(1.0)),
+    assert {loss.key for loss in losses} == {"array.r_wire"}
+    assert [(loss.held[SIGMA], loss.held["array.scheme"], loss.at.value) for loss in losses] == [
+        (0.0, "paired", pytest.approx(1.0)),
+        (0.0, "differential", pytest.approx(1 / 1.5)),
+        (0.2, "paired", pytest.approx(1 / 1.2)),
+        (0.2, "differential", pytest.approx(1 / 1.7)),
     ]
 
 
