@@ -45,7 +45,7 @@ BENCH = "hvae_mnn.sweep.bench:TrialBench"
 _PER_WORKER = 3
 """Chunks under way for each worker: one that it measures, and some that it need not wait for."""
 _DEATHS = 10
-"""Workers that may die of one chunk before it is given up."""
+"""Workers on this machine that may die of one chunk before it is given up; a running scheduler has its own limit."""
 _PATIENCE = 10.0
 _LOOK_AGAIN = 5.0
 _LOGGERS = ("distributed", "tornado", "asyncio")
@@ -281,7 +281,7 @@ class _Gathering:
                 return chunk, future.result()
         except KilledWorker:
             raise EngineError(
-                f"{chunk.point}: {_DEATHS} workers died of it; if memory ran out, give fewer --workers or a smaller "
+                f"{chunk.point}: one worker after the other died of it; if memory ran out, give fewer --workers or a smaller "
                 "--chunk, and repeat the command, which goes on from here"
             ) from None
 
