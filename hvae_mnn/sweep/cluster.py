@@ -281,8 +281,8 @@ class _Gathering:
                 return chunk, future.result()
         except KilledWorker:
             raise EngineError(
-                f"{chunk.point}: one worker after the other died of it; if memory ran out, give fewer --workers or a smaller "
-                "--chunk, and repeat the command, which goes on from here"
+                f"{chunk.point}: one worker after the other died of it; if memory ran out, give fewer --workers or "
+                "a smaller --chunk, and repeat the command, which goes on from here"
             ) from None
 
 
