@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -45,7 +45,7 @@ BENCH = "hvae_mnn.sweep.bench:TrialBench"
 _PER_WORKER = 3
 """Chunks under way for each worker: one that it measures, and some that it need not wait for."""
 _DEATHS = 10
-"""Workers that may die of one chunk before it is given up."""
+"""Workers on this machine that may die of one chunk before it is given up; a running scheduler has its own limit."""
 _PATIENCE = 10.0
 _LOOK_AGAIN = 5.0
 _LOGGERS = ("distributed", "tornado", "asyncio")
@@ -118,7 +118,7 @@ class Chunk:
     seeds: tuple[int, ...]
 
 
-Measured = Iterator[tuple[Chunk, list[dict[str, float]]]]
+Measured = Generator[tuple[Chunk, list[dict[str, float]]], None, None]
 
 
 @contextmanager
@@ -181,7 +181,7 @@ def remote_client(address: str) -> Iterator[Client]:
 def measure_here(chunks: Iterable[Chunk], bench: Bench, interrupts: Interrupts) -> Measured:
     """Measure chunks in this process."""
     for chunk in chunks:
-        with interrupts.allowed(), _naming(chunk):
+        with interrupts.allowed(), naming(chunk.point):
             found = bench.measure(chunk.point.hardware, chunk.seeds)
         yield chunk, found
 
@@ -223,6 +223,15 @@ def measure_on(
     finally:
         with suppress(Exception):
             client.unregister_worker_plugin(plugin.name)
+
+
+@contextmanager
+def naming(point: Point) -> Iterator[None]:
+    """Say in errors of the user's which point they are of."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{point}: {error}") from None
 
 
 class _Gathering:
@@ -268,12 +277,12 @@ class _Gathering:
             with _connected():
                 return chunk, future.result()
         try:
-            with _naming(chunk):
+            with naming(chunk.point):
                 return chunk, future.result()
         except KilledWorker:
             raise EngineError(
-                f"{chunk.point}: {_DEATHS} workers died of it; if memory ran out, give fewer --workers or a smaller "
-                "--chunk, and repeat the command, which goes on from here"
+                f"{chunk.point}: one worker after the other died of it; if memory ran out, give fewer --workers or "
+                "a smaller --chunk, and repeat the command, which goes on from here"
             ) from None
 
 
@@ -301,15 +310,6 @@ def _measure(plugin: str, hardware: HardwareConfig, seeds: Sequence[int]) -> lis
     """Measure dies; this runs in a worker."""
     found: list[dict[str, float]] = get_worker().plugins[plugin].measure(hardware, seeds)
     return found
-
-
-@contextmanager
-def _naming(chunk: Chunk) -> Iterator[None]:
-    """Say in errors of the user's which point they are of."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(f"{chunk.point}: {error}") from None
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A sweep from its plan to its folder: what is there is not measured again."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from hvae_mnn.sweep.cluster import (
     local_client,
     measure_here,
     measure_on,
+    naming,
     remote_client,
 )
 from hvae_mnn.sweep.plan import Point, Study, SweepPlan
@@ -230,7 +231,7 @@ class _Sweeping:
 
     def _measure_nodal(self) -> None:
         with ExitStack() as stack:
-            measured = self._who_measures(stack)
+            measured = stack.enter_context(closing(self._who_measures(stack)))
             for chunk, metrics in measured:
                 rows = (
                     make_row(self._plan, chunk.point, t, m, "nodal") for t, m in zip(chunk.trials, metrics, strict=True)
@@ -264,7 +265,7 @@ class _Sweeping:
         for point, trial in trials:
             if (point.study, point.index, trial) in parts:
                 continue
-            with self._interrupts.allowed():
+            with self._interrupts.allowed(), naming(point):
                 metrics, compared = self.bench().measure_spice(
                     point.hardware, self._plan.seed + trial, self._settings.workers, check
                 )

@@ -21,7 +21,7 @@ from hvae_mnn.interrupts import Interrupts
 from hvae_mnn.sweep import run
 from hvae_mnn.sweep.cluster import BenchInputs, local_client
 from hvae_mnn.sweep.run import chosen_for_check
-from hvae_mnn.sweep.store import Sweep, load_sweep
+from hvae_mnn.sweep.store import Parts, Sweep, load_sweep
 
 PLAN, POINTS = plan_of()
 
@@ -148,6 +148,19 @@ def test_a_trial_that_cannot_be_measured_stops_the_sweep_and_keeps_the_others(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_full_disk_leaves_nothing_with_the_workers(
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(parts: Parts, rows: object) -> None:
+        raise ArtifactError("the disk is full")
+
+    monkeypatch.setattr(Parts, "add", full)
+    with pytest.raises(ArtifactError, match="the disk is full"):
+        sweep(tmp_path / "out", PLAN, POINTS, scheduler=cluster.scheduler.address)
+    plugins = cluster.run(lambda dask_worker: [name for name in dask_worker.plugins if name.startswith("hvae-mnn")])
+    assert list(plugins.values()) == [[], []]
+
+
 def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hvae_mnn.sweep.cluster._PATIENCE", 0.5)
     for address, said in (("tcp://127.0.0.1:1", "cannot be reached"), ("nothing://x", "cannot be reached")):
@@ -159,9 +172,8 @@ def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_workers_that_lack_the_bench_are_said(tmp_path: Path, cluster: Any) -> None:
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(ModuleNotFoundError, match="missing"):
         sweep(tmp_path / "out", PLAN, POINTS, "missing:Bench", scheduler=cluster.scheduler.address)
-    assert cluster.run(lambda dask_worker: list(dask_worker.plugins)) is not None
 
 
 def test_a_scheduler_without_workers_is_waited_for(tmp_path: Path) -> None:
