@@ -34,7 +34,8 @@ def main(folder: Path | None = None, trials: int = 10, sentences: int = 50) -> P
     sweep = run_sweep(plan, points, model, drawn, folder / "sweep", SweepSettings(workers=1), draw=draw_studies)
     for study in summarise(sweep.rows, sweep.plan).studies:
         for loss in study.losses:
-            print(f"{study.name:<18} first 10 % lost at {loss.key} = {loss.at.value:.3g}")
+            place = f"not up to {loss.last:g}" if loss.at.value is None else f"at {loss.key} = {loss.at.value:.3g}"
+            print(f"{study.name:<18} first 10 % lost {place}")
     return folder / "sweep"
 
 

@@ -168,6 +168,7 @@ class BatchErrors:
             clipped: How many of them are beyond the DAC's range, and how many column values beyond the ADC's, (rows,).
             error: Errors of the column values, full scale, (rows, outputs).
         """
+        error = np.ascontiguousarray(error)  # a sum's last digits depend on how the rows lie in memory
         self.steps[sentences] += 1
         self.inputs[sentences] += inputs
         self.values[sentences] += error.shape[1]

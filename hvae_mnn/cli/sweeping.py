@@ -58,7 +58,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seed of the draw and of the latent's noise; trial t is the die of device.seed = seed + t.",
 )
-@click.option("--backend", type=click.Choice(["nodal", "spice"]), default="nodal", show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice(["nodal", "spice"]),
+    default="nodal",
+    show_default=True,
+    help="The circuit in numpy, or all trials in ngspice.",
+)
 @click.option(
     "--spice-check",
     type=click.IntRange(min=0),
@@ -75,7 +81,9 @@ if TYPE_CHECKING:
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes to measure with.  [default: cores]")
 @click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler to measure with, tcp://host:8786.")
-@click.option("--chunk", type=click.IntRange(min=1), help="Trials of a point to measure together.  [default: 4]")
+@click.option(
+    "--chunk", type=click.IntRange(min=1), help="Trials of a point to measure together.  [default: what is fastest]"
+)
 @click.option(
     "--device", metavar="NAME", help="Where torch multiplies tiles, e.g. cuda; numpy on the processor if not given."
 )
@@ -185,15 +193,13 @@ def _sweep(
 ) -> None:
     """Measure, draw and print."""
     from hvae_mnn.drawing.sweeps import draw_studies
-    from hvae_mnn.sweep.run import DEFAULT_CHUNK, SweepSettings, make_plan, run_sweep
+    from hvae_mnn.sweep.run import SweepSettings, make_plan, run_sweep
     from hvae_mnn.sweep.summary import summarise
     from hvae_mnn.sweep.table import print_summary
 
-    out, what = options["out"], {name: options[name] for name in ("seed", "backend", "spice_check", "yield_at")}
-    settings = SweepSettings(
-        options["workers"], options["scheduler"], options["chunk"] or DEFAULT_CHUNK, device=options["device"]
-    )
-    plan, points = make_plan(checkpoint, config, studies, drawn, **names, **what)
+    out, of_plan = options["out"], ("seed", "backend", "spice_check", "yield_at", "device")
+    settings = SweepSettings(options["workers"], options["scheduler"], options["chunk"])
+    plan, points = make_plan(checkpoint, config, studies, drawn, **names, **{name: options[name] for name in of_plan})
     with simulation_progress() as report:
         sweep = run_sweep(
             plan,
@@ -211,4 +217,3 @@ def _sweep(
         click.echo(json.dumps(summary.to_json()))
         return
     print_summary(summary)
-    click.echo(f"wrote {out}", err=True)

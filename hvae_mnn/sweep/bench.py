@@ -49,6 +49,11 @@ class Answers:
     costs: Array
 
 
+def dies_together(sentences: int) -> int:
+    """Return how many dies are read at once where each reads so many sentences."""
+    return max(1, _ROWS // sentences)
+
+
 class TrialBench:
     """Sentences, and what the software model makes of them."""
 
@@ -88,7 +93,7 @@ class TrialBench:
             For each die its metrics by name. They do not depend on which dies are measured together.
         """
         build, exact = self._compile(hardware)
-        together = max(1, _ROWS // len(self._sentences))
+        together = dies_together(len(self._sentences))
         found = []
         for start in range(0, len(seeds), together):
             engines = [NodalEngine(draw_die(build, seed), self._device) for seed in seeds[start : start + together]]

@@ -28,9 +28,9 @@ class CheckedEngine(ClosingEngine):
             apart = np.abs(reading.codes - others[name].codes)
             self._values += apart.size
             self._equal += int(np.count_nonzero(apart < _ROUNDING))
-            self._largest_lsb = max(self._largest_lsb, float(apart.max()))
             analog = np.abs(reading.analog - others[name].analog)
-            self._largest_analog = max(self._largest_analog, float(analog.max()))
+            self._largest_lsb = float(np.maximum(self._largest_lsb, apart.max()))  # NaN stays NaN
+            self._largest_analog = float(np.maximum(self._largest_analog, analog.max()))
         return found
 
     def summary(self) -> dict[str, float]:

@@ -252,7 +252,7 @@ class _Gathering:
                     future = next(self._finished)
                 yield self._take(future)
                 self._hand_out()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, UserError):
             for future in [each for each in self._under_way if each.status == "finished"]:
                 yield self._take(future)
             raise

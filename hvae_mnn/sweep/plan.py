@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hvae_mnn.errors import SweepError
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.hardware_files import did_you_mean, override_hardware, parse_value
+from hvae_mnn.sweep.metrics import METRICS
 
 SCHEMA_VERSION = 1
 DEFAULT_TRIALS = 20
@@ -93,7 +94,10 @@ class Study(_Frozen):
             if self.keys.count(key) > 1:
                 raise ValueError(f"study {self.name}: {key} is in more than one axis; expected each key once")
         for override in self.overrides:
-            key = override.partition("=")[0].strip()
+            key, equals, _ = override.partition("=")
+            key = key.strip()
+            if not equals or not _KEY.fullmatch(key):
+                raise ValueError(f'study {self.name}: set has "{override}"; expected for example "array.r_wire=1"')
             if key == _SEED_KEY or key in self.keys:
                 why = "trials are its seeds" if key == _SEED_KEY else "it is an axis"
                 raise ValueError(f"study {self.name}: {key} cannot be set, {why}; leave {override} out")
@@ -146,6 +150,8 @@ class SweepPlan(_Frozen):
         backend: What the rows are measured with.
         spice_check: Trials that ngspice repeats.
         yield_at: A die is good where its agreement is at least this.
+        device: What torch multiplies tiles on; unset for numpy.
+        engine: What measured, with its version.
         software: `reconstruction`, `kl` and `elbo` of the software model, nats a sentence.
     """
 
@@ -164,6 +170,8 @@ class SweepPlan(_Frozen):
     backend: Literal["nodal", "spice"] = "nodal"
     spice_check: int = Field(default=0, ge=0)
     yield_at: float = Field(default=0.9, ge=0, le=1)
+    device: str | None = None
+    engine: str = ""
     software: dict[str, float] = {}
 
     @property
@@ -181,8 +189,8 @@ class SweepPlan(_Frozen):
 
     def identity(self) -> dict[str, Any]:
         """Return what the rows depend on, as plain values."""
-        labels = {"model", "hardware_name", "yield_at", "software"}
-        return self.model_dump(mode="json", exclude=labels)
+        labels = {"model", "hardware_name", "yield_at", "spice_check", "engine", "software"}
+        return self.model_dump(mode="json", exclude=labels) | {"metrics": [metric.name for metric in METRICS]}
 
     def settled(self) -> tuple["SweepPlan", tuple[Point, ...]]:
         """Return the plan with its values as the hardware has them, and all of its points.
@@ -282,6 +290,9 @@ class _PlanFile(BaseModel):
     study: dict[str, _StudyTable] = {}
 
 
+_EXPECTED = {"tuple_type": "a list", "list_type": "a list", "dict_type": "a table", "model_type": "a table"}
+
+
 def _first_problem(error: ValidationError) -> str:
     """Return the first problem of a plan in one line; misspelt keys come first."""
     problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
@@ -293,6 +304,11 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         names = ("trials", "study") if len(place) == 1 else ("axes", "trials", "set")
         return f'"{key}" is not a known key{did_you_mean(place[-1], names)}; known: {", ".join(names)}'
+    if place[-2:-1] == ["axes"] and isinstance(problem["input"], dict):
+        inner = next(iter(problem["input"]), "KEY")
+        return f'{key} is a table; a key with a dot is written in quotes: axes = {{ "{place[-1]}.{inner}" = [...] }}'
+    if problem["type"] in _EXPECTED:
+        return f"{key} is {problem['input']!r}; expected {_EXPECTED[problem['type']]}"
     if problem["type"] == "missing":
         return f'{key} is missing; expected for example axes = {{ "device.sigma" = [0, 0.05, 0.1] }}'
     if problem["type"] == "value_error":

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow as pa
+import numpy as np
 
 from hvae_mnn import __version__
+from hvae_mnn.engines.nodal import check_device
 from hvae_mnn.engines.pool import core_count
 from hvae_mnn.engines.spice import describe_ngspice
 from hvae_mnn.hardware import HardwareConfig
@@ -16,6 +17,7 @@ from hvae_mnn.journal import unfinished_folder
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.threads import one_thread
 from hvae_mnn.progress import Progress
+from hvae_mnn.sweep.bench import dies_together
 from hvae_mnn.sweep.cluster import (
     BENCH,
     Bench,
@@ -31,7 +33,6 @@ from hvae_mnn.sweep.cluster import (
 from hvae_mnn.sweep.plan import Point, Study, SweepPlan
 from hvae_mnn.sweep.sentences import SweepSentences
 from hvae_mnn.sweep.store import (
-    COMPARISON,
     Parts,
     Sweep,
     SweepStore,
@@ -39,30 +40,25 @@ from hvae_mnn.sweep.store import (
     is_sweep,
     load_sweep,
     make_row,
-    row_schema,
-    save_sweep,
 )
-
-DEFAULT_CHUNK = 4
 
 
 @dataclass(frozen=True, slots=True)
 class SweepSettings:
-    """How a sweep is measured; no row depends on it, but for last digits on the device.
+    """How a sweep is measured; no row depends on it.
 
     Attributes:
         workers: Processes; with backend `spice`, those of ngspice. As many as cores if not given.
         scheduler: Address of a Dask scheduler, instead of processes on this machine.
-        chunk: Trials of a point that are measured together.
+        chunk: Trials of a point that are measured together, and lost together on Ctrl-C; as many as are faster
+            together if not given.
         bench: `module:callable` of what measures.
-        device: What torch multiplies tiles on, such as `cuda`; numpy does if not given.
     """
 
     workers: int | None = None
     scheduler: str | None = None
-    chunk: int = DEFAULT_CHUNK
+    chunk: int | None = None
     bench: str = BENCH
-    device: str | None = None
 
 
 def make_plan(
@@ -77,6 +73,7 @@ def make_plan(
     backend: str = "nodal",
     spice_check: int = 0,
     yield_at: float = 0.9,
+    device: str | None = None,
 ) -> tuple[SweepPlan, tuple[Point, ...]]:
     """Return a plan and its points, whose hardware is checked.
 
@@ -98,6 +95,7 @@ def make_plan(
         backend=backend,
         spice_check=spice_check,
         yield_at=yield_at,
+        device=device,
     ).settled()
 
 
@@ -133,20 +131,28 @@ def run_sweep(
         KeyboardInterrupt: Interrupted; says how many trials are kept.
     """
     check_sweep_folder(out, plan)
-    if is_sweep(out):
-        return _finished(plan, out, draw)
-    if plan.backend == "spice" or plan.spice_check:
-        describe_ngspice()
-    inputs = BenchInputs(checkpoint, sentences.ids, plan.seed, settings.bench, settings.device)
+    found = load_sweep(out) if is_sweep(out) else None
+    if found is not None and _serves(found.plan, plan):
+        _clear_away(plan, out)
+        tell(f"{out} is there already: nothing was measured")
+        return found
+    if plan.device is not None and settings.scheduler is None:
+        check_device(plan.device)
+    if found is not None:
+        plan = plan.model_copy(update={"spice_check": max(plan.spice_check, found.plan.spice_check)})
+    engine = _name_engine(plan, found)
+    inputs = BenchInputs(checkpoint, sentences.ids, plan.seed, settings.bench, plan.device)
     with Interrupts() as interrupts, SweepStore(out, plan) as store, one_thread():
         sweeping = _Sweeping(plan, points, inputs, settings, store, interrupts, tell, progress)
         try:
             sweeping.measure()
             with interrupts.allowed():
-                software = sweeping.bench().software()
-            return store.finish(software, draw)
+                software = found.plan.software if found else replace(inputs, device=None).make().software()
+            sweep = store.finish(software, engine, draw)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(sweeping.kept()) from None
+    tell(f"wrote {out}")
+    return sweep
 
 
 def chosen_for_check(points: Sequence[Point], count: int) -> list[tuple[Point, int]]:
@@ -163,22 +169,31 @@ def chosen_for_check(points: Sequence[Point], count: int) -> list[tuple[Point, i
     return chosen
 
 
-def _finished(plan: SweepPlan, out: Path, draw: Callable[[Sweep, Path], object] | None) -> Sweep:
-    """Return the sweep that is there already; of another yield, its rows are told anew."""
-    sweep = load_sweep(out)
-    if unfinished_folder(out).exists():  # as of a process that was killed while it deleted it
+def _serves(found: SweepPlan, plan: SweepPlan) -> bool:
+    """Say whether a finished sweep has all that is asked for: the same yield, and as many checks."""
+    return found.yield_at == plan.yield_at and found.spice_check >= plan.spice_check
+
+
+def _clear_away(plan: SweepPlan, out: Path) -> None:
+    """Delete what a process left that was killed while it deleted it."""
+    if unfinished_folder(out).exists():
         with SweepStore(out, plan) as store:
             store.remove()
-    found = Sweep(
-        plan=plan.model_copy(update={"software": sweep.plan.software}), rows=sweep.rows, spice_check=sweep.spice_check
-    )
-    if sweep.plan.yield_at == plan.yield_at:
-        return found
-    rows = pa.Table.from_pandas(sweep.rows, row_schema(plan), preserve_index=False)
-    checks = sweep.spice_check
-    if checks is not None:
-        checks = pa.Table.from_pandas(checks, row_schema(plan, COMPARISON), preserve_index=False)
-    return save_sweep(found.plan, rows, checks, out, draw)
+
+
+def _name_engine(plan: SweepPlan, found: Sweep | None) -> str:
+    """Return what measures a plan, with its version; where nothing is left to measure, what measured it.
+
+    Raises:
+        EngineError: ngspice is needed, and missing or too old.
+    """
+    if found is not None and found.plan.spice_check >= plan.spice_check:
+        return found.plan.engine
+    numpy = f"numpy {np.__version__}"
+    if plan.backend == "nodal" and not plan.spice_check:
+        return numpy
+    ngspice = f"ngspice {describe_ngspice()['version']}"
+    return ngspice if plan.backend == "spice" else f"{numpy}; checked by {ngspice}"
 
 
 class _Sweeping:
@@ -217,6 +232,11 @@ class _Sweeping:
     def measure(self) -> None:
         """Measure what is not there."""
         rows = self._store.rows
+        for parts in (rows, self._store.checks):
+            if parts.dropped:
+                self._tell(
+                    f"{parts.dropped} damaged files in {self._store.folder} were deleted; their trials are repeated"
+                )
         if len(rows):
             self._tell(f"going on after {len(rows)} of {self._plan.trials} trials ({self._store.folder})")
         self._report(rows, self._plan.trials, "trials")
@@ -256,8 +276,9 @@ class _Sweeping:
         """Yield the trials that are not there, consecutive ones of a point together."""
         for point in self._points:
             missing = [t for t in range(point.trials) if (point.study, point.index, t) not in self._store.rows]
-            for start in range(0, len(missing), self._settings.chunk):
-                trials = tuple(missing[start : start + self._settings.chunk])
+            chunk = self._settings.chunk or dies_together(len(self._inputs.sentences))
+            for start in range(0, len(missing), chunk):
+                trials = tuple(missing[start : start + chunk])
                 yield Chunk(point, trials, tuple(self._plan.seed + t for t in trials))
 
     def _measure_in_spice(self, trials: Sequence[tuple[Point, int]], parts: Parts, check: bool, stage: str) -> None:

@@ -20,6 +20,8 @@ _CELLS = 2_000_000_000
 """Values drawn again in all resamples together, before there are fewer than `RESAMPLES`: some seconds."""
 _BATCH = 1_000_000
 """Dies drawn together: what the caches hold."""
+FEWEST = 6
+"""Dies below which nothing has an interval: of five the smallest and the largest hold the median with 94 % only."""
 _TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
@@ -28,18 +30,19 @@ def count_resamples(dies: int, columns: int) -> int:
     return int(np.clip(_CELLS // max(1, dies * columns), _FEWEST_RESAMPLES, RESAMPLES))
 
 
-def resample_means(values: Array, seed: int) -> Array:
+def resample_means(values: Array, seed: int, resamples: int | None = None) -> Array:
     """Return the means of each column when dies are drawn with replacement.
 
     Args:
         values: (dies, columns).
-        seed: Of the draws; the same number of dies and columns gives the same draws.
+        seed: Of the draws; the same number of dies and resamples gives the same draws.
+        resamples: How many; as `count_resamples` says if not given.
 
     Returns:
         (resamples, columns); NaN where no die that was drawn has a value.
     """
     dies, columns = values.shape
-    rng, resamples = np.random.default_rng(seed), count_resamples(dies, columns)
+    rng, resamples = np.random.default_rng(seed), resamples or count_resamples(dies, columns)
     there = np.isfinite(values)
     centre = _mean(values)
     deviations = np.where(there, values - centre, 0.0)
@@ -70,7 +73,7 @@ def mean_intervals(values: Array, means: Array) -> tuple[Array, Array]:
         means: (resamples, columns), of `resample_means`.
 
     Returns:
-        Lower and upper ends, each (columns,): NaN with fewer than two values, the value itself
+        Lower and upper ends, each (columns,): NaN with fewer than `FEWEST` values, the value itself
         where all are equal.
     """
     there = np.isfinite(values)
@@ -91,7 +94,7 @@ def mean_intervals(values: Array, means: Array) -> tuple[Array, Array]:
             ends.append(_take_between(ordered, place))
     for end in ends:
         end[least == largest] = least[least == largest]
-        end[counts < 2] = np.nan
+        end[counts < FEWEST] = np.nan
     return ends[0], ends[1]
 
 

@@ -78,11 +78,16 @@ def row_schema(plan: SweepPlan, extra: Iterable[str] = ()) -> pa.Schema:
 
 
 class Parts:
-    """Rows in a folder, a small file each time some are added; many of them become a large one."""
+    """Rows in a folder, a small file each time some are added; many of them become a large one.
+
+    Attributes:
+        dropped: Files that were damaged, and are gone.
+    """
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        """Find what is there; files that are damaged or of other columns are deleted."""
+        """Find what is there; files that are damaged are deleted."""
         self._folder, self._schema = folder, schema
+        self.dropped = 0
         self._done: set[TrialKey] = set()
         self._small: list[Path] = []
         self._next = 0
@@ -109,6 +114,17 @@ class Parts:
             if len(self._small) >= _MANY_PARTS:
                 self._merge()
 
+    def adopt(self, table: pa.Table) -> None:
+        """Take over the rows of a finished sweep, where there are none yet.
+
+        Raises:
+            ArtifactError: The disk fails.
+        """
+        if not self._done and table.num_rows:
+            with disk_failures(self._folder):
+                self._write(table)
+                self._done.update(_keys(table))
+
     def table(self) -> pa.Table:
         """Return all rows sorted by study, point and trial."""
         return (
@@ -118,9 +134,10 @@ class Parts:
     def _find(self, path: Path) -> None:
         try:
             table = self._read(path) if path.suffix == ".parquet" else None
-        except (OSError, pa.ArrowException, ValueError):
+        except (pa.ArrowException, ValueError):
             table = None
         if table is None:
+            self.dropped += path.suffix == ".parquet"
             path.unlink()
             return
         self._done.update(_keys(table))
@@ -155,6 +172,8 @@ class Parts:
 class SweepStore:
     """The rows of a sweep that is under way; to be used in a `with` block.
 
+    Where `out` is the finished sweep already, its rows are there from the beginning.
+
     Attributes:
         folder: Where it lies.
         rows: Rows that are there.
@@ -177,6 +196,8 @@ class SweepStore:
                 self._identify()
                 self.rows = Parts(self.folder / _ROWS, row_schema(plan))
                 self.checks = Parts(self.folder / _CHECKS, row_schema(plan, COMPARISON))
+                if is_sweep(out):
+                    self._adopt()
             except BaseException:
                 self._lock.close()
                 raise
@@ -193,23 +214,33 @@ class SweepStore:
     def remove(self) -> None:
         """Delete the folder: the sweep is done."""
         self._removed = True
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder / _ROWS, self.folder / _CHECKS, self.folder):  # what tells whose rows they are last
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def finish(self, software: Mapping[str, float], draw: Callable[[Sweep, Path], object] | None = None) -> Sweep:
+    def finish(
+        self, software: Mapping[str, float], engine: str, draw: Callable[[Sweep, Path], object] | None = None
+    ) -> Sweep:
         """Put the Sweep in its place, whole, and delete this folder.
 
         Args:
             software: The software model's own figures, for the plan.
+            engine: What measured, for the plan.
             draw: Called with the Sweep and the folder that its figures go to.
 
         Raises:
             ArtifactError: The disk fails, or something else lies there.
         """
-        plan = self._plan.model_copy(update={"software": dict(software)})
+        plan = self._plan.model_copy(update={"software": dict(software), "engine": engine})
         checks = self.checks.table() if len(self.checks) else None
         sweep = save_sweep(plan, self.rows.table(), checks, self._out, draw)
         self.remove()
         return sweep
+
+    def _adopt(self) -> None:
+        found = load_sweep(self._out).plan
+        self.rows.adopt(_load_table(self._out / ROWS_FILE, row_schema(found)))
+        if found.spice_check:
+            self.checks.adopt(_load_table(self._out / CHECK_FILE, row_schema(found, COMPARISON)))
 
     def _identify(self) -> None:
         """Make the folder that of this sweep."""

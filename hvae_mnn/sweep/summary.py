@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from hvae_mnn.sweep.facts import Study, SweepFacts
 from hvae_mnn.sweep.metrics import METRICS
 from hvae_mnn.sweep.statistics import (
+    FEWEST,
+    count_resamples,
     crossing_interval,
     find_crossing,
     mean_intervals,
@@ -33,6 +35,7 @@ JUDGED = "agreement_free"
 LOSS = 0.10
 _NAMES = tuple(metric.name for metric in METRICS)
 _RANGE = (0.05, 0.95)
+_COLUMNS = 1000  # resampled at once: 160 MB
 _ROUNDING = 1e-12
 """A mean over sentences may miss the limit of the yield by its last bits."""
 
@@ -265,13 +268,21 @@ def _estimate_means(
     columns = np.concatenate([part for table in tables.values() for part in (table, table - table[0])]).T
     values = [float(each[np.isfinite(each)].mean()) if np.isfinite(each).any() else np.nan for each in columns.T]
     none = np.full(len(values), np.nan)
-    lows, highs = mean_intervals(columns, resample_means(columns, seed)) if resampled else (none, none)
+    lows, highs = _intervals(columns, seed) if resampled else (none, none)
     found = [_estimate(*each) for each in zip(values, lows, highs, strict=True)]
     starts = range(0, len(found), 2 * size)
     return {
         name: list(zip(found[start : start + size], found[start + size : start + 2 * size], strict=True))
         for name, start in zip(tables, starts, strict=True)
     }
+
+
+def _intervals(columns: Array, seed: int) -> tuple[Array, Array]:
+    """Return `mean_intervals` of all columns, some at a time: resampled means take 80 kB each."""
+    resamples = count_resamples(*columns.shape)
+    parts = [columns[:, start : start + _COLUMNS] for start in range(0, columns.shape[1], _COLUMNS)]
+    found = [mean_intervals(part, resample_means(part, seed, resamples)) for part in parts]
+    return np.concatenate([low for low, _ in found]), np.concatenate([high for _, high in found])
 
 
 def _summarise_metric(trials: Array, dies: int, mean: Estimate, difference: Estimate) -> MetricSummary:
@@ -282,8 +293,8 @@ def _summarise_metric(trials: Array, dies: int, mean: Estimate, difference: Esti
 
 
 def _median(ordered: Array) -> Estimate:
-    if len(ordered) < 2:
-        return _estimate(ordered[0] if len(ordered) else np.nan, np.nan, np.nan)
+    if len(ordered) < FEWEST:
+        return _estimate(float(np.median(ordered)) if len(ordered) else np.nan, np.nan, np.nan)
     low, high = median_ranks(len(ordered))
     return _estimate(float(np.median(ordered)), ordered[low], ordered[high])
 
@@ -327,7 +338,7 @@ def _losses_along(x: Array, judged: Array, key: str, seed: int) -> list[FirstLos
         if len(side) > 1:
             at = float(find_crossing(x[side], means[side], LOSS))
             low, high = np.nan, np.nan
-            if math.isfinite(at) and judged.shape[1] > 1:
+            if math.isfinite(at) and judged.shape[1] >= FEWEST:
                 low, high = crossing_interval(find_crossing(x[side], resampled[:, side], LOSS), rising)
             found.append(
                 FirstLoss(key, {}, float(x[best]), float(means[best]), float(x[side[-1]]), _estimate(at, low, high))

@@ -80,7 +80,7 @@ def test_a_plan_of_studies_by_two_processes() -> None:
     two = run(*options, "--workers", "2", "--chunk", "1", "--out", "two", "--trials", "3")
     assert (one.exit_code, two.exit_code) == (0, 0), one.stderr + two.stderr
     assert json.loads(one.stdout) == json.loads(two.stdout)
-    assert two.stderr.splitlines()[-1].startswith("1 test sentences of made were left out")
+    assert two.stderr.splitlines()[-2].startswith("1 test sentences of made were left out")
     rows = rows_in("one")
     pd.testing.assert_frame_equal(rows, rows_in("two"), check_exact=True)
     assert rows.groupby("study").size().to_dict() == {"errors": 8, "tiles": 6}  # of which `errors` says its own number

@@ -206,3 +206,13 @@ def test_ngspice_measures_the_same_die() -> None:
     for name in ("agreement_free", "agreement_forced", "kl_shift", "elbo"):
         assert spice[name] == pytest.approx(nodal[name], rel=0.05)
     assert bench.measure_spice(hardware, 2, workers=1)[0] == spice
+
+
+@pytest.mark.parametrize("sentences", [1, 3])
+def test_dies_of_wide_layers_do_not_depend_on_their_company(sentences: int) -> None:
+    """Rows of one sentence and of several lie differently in memory, and are summed in another order."""
+    checkpoint = make_checkpoint(embedding=64, hidden=64, latent=8)
+    drawn = random_sentences(sentences, seed=2, vocabulary_size=9)
+    hardware = load_hardware("default", ["device.sigma=0.1"])
+    together = TrialBench(checkpoint, drawn).measure(hardware, range(4))
+    assert [TrialBench(checkpoint, drawn).measure(hardware, [seed])[0] for seed in range(4)] == together

@@ -114,11 +114,20 @@ def test_the_identity_is_of_what_rows_depend_on() -> None:
         ("trials = true", "trials is True; input should be a valid integer"),
         ("trials = [", "not valid TOML"),
         ("trails = 3", '"trails" is not a known key; did you mean trials?; known: trials, study'),
-        ("study = 3", "study is 3; input should be a valid dictionary"),
+        ("study = 3", "study is 3; expected a table"),
         ("[study.a]", "study.a.axes is missing; expected for example axes = {"),
         ("[study.a]\naxes = {}", "study.a.axes is {}; dictionary should have at least 1 item"),
         ('[study.a]\naxes = {"device.sigma" = []}', "study.a.axes.device.sigma is []; list should have at least 1"),
-        ('[study.a]\naxes = {"device.sigma" = 3}', "study.a.axes.device.sigma is 3; input should be a valid list"),
+        ('[study.a]\naxes = {"device.sigma" = 3}', "study.a.axes.device.sigma is 3; expected a list"),
+        (
+            "[study.a]\naxes = {device.sigma = [0]}",
+            'a key with a dot is written in quotes: axes = { "device.sigma" = [...] }',
+        ),
+        (
+            '[study.a]\naxes = {"device.sigma" = [0]}\nset = ["array.r_wire"]',
+            'study a: set has "array.r_wire"; expected for example',
+        ),
+        ('[study.a]\naxes = {"device.sigma" = [0]}\nset = "a.b=1"', "study.a.set is 'a.b=1'; expected a list"),
         ('[study.a]\naxes = {"device.sigma" = [[1]]}', "study.a.axes.device.sigma.0 is [1]; expected a finite"),
         (
             '[study.a]\naxes = {"device.sigma" = [nan]}',

@@ -1,6 +1,8 @@
 """Sweeps give the same rows whoever measures them, in whatever pieces, and however often they are stopped."""
 
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from distributed import LocalCluster
 from sweeping import FAKE, REFUSES, SLOW, assert_same, make_studies, plan_of, stored, sweep
@@ -18,10 +21,10 @@ from sweeping import FAKE, REFUSES, SLOW, assert_same, make_studies, plan_of, st
 from hvae_mnn import interrupts
 from hvae_mnn.errors import ArtifactError, EngineError
 from hvae_mnn.interrupts import Interrupts
-from hvae_mnn.sweep import run
+from hvae_mnn.sweep import run, store
 from hvae_mnn.sweep.cluster import BenchInputs, local_client
 from hvae_mnn.sweep.run import chosen_for_check
-from hvae_mnn.sweep.store import Parts, Sweep, load_sweep
+from hvae_mnn.sweep.store import Parts, Sweep, SweepStore, load_sweep
 
 PLAN, POINTS = plan_of()
 
@@ -97,7 +100,7 @@ def test_an_interrupted_sweep_goes_on_with_other_chunks(
     kept = stored(tmp_path / "out.unfinished")
     assert 20 <= kept < 70
     found = sweep(out, PLAN, POINTS, scheduler=address, chunk=7, tell=said.append)
-    assert said == [f"going on after {kept} of 70 trials ({tmp_path / 'out.unfinished'})"]
+    assert said == [f"going on after {kept} of 70 trials ({tmp_path / 'out.unfinished'})", f"wrote {out}"]
     assert_same(found.rows, whole.rows)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -236,7 +239,7 @@ def test_checks_are_spread_over_the_points() -> None:
 
 
 def test_a_check_in_ngspice_goes_on_a_trial_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "describe_ngspice", dict)
+    monkeypatch.setattr(run, "describe_ngspice", lambda: {"version": "39"})
     plan, points = plan_of(make_studies(4), spice_check=6)
     reports: list[tuple[str, int, int | None]] = []
 
@@ -255,10 +258,38 @@ def test_a_check_in_ngspice_goes_on_a_trial_at_a_time(tmp_path: Path, monkeypatc
     same = found.spice_check.merge(found.rows, on=["study", "point", "trial"], suffixes=("", "_nodal"))
     assert (same["elbo"] == same["elbo_nodal"]).all()
     assert_same(load_sweep(tmp_path / "out").spice_check, found.spice_check)
+    assert found.plan.engine.endswith("; checked by ngspice 39")
+
+
+def test_a_finished_sweep_takes_checks_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its rows stay what they are, values that are not finite too."""
+    plan, points = plan_of(make_studies(2))
+    before = sweep(tmp_path / "out", plan, points)
+    assert before.plan.engine.startswith("numpy ")
+    content = (tmp_path / "out" / "rows.parquet").read_bytes()
+    monkeypatch.setattr(run, "describe_ngspice", lambda: {"version": "39"})
+    found = sweep(tmp_path / "out", plan_of(make_studies(2), spice_check=3)[0], points)
+    assert found.spice_check is not None and len(found.spice_check) == 3
+    assert pq.read_table(tmp_path / "out" / "rows.parquet").equals(pq.read_table(io.BytesIO(content)))
+    again = sweep(tmp_path / "out", plan.model_copy(update={"yield_at": 0.5}), points)
+    assert again.plan.spice_check == 3 and again.spice_check is not None
+
+
+def test_what_a_process_left_that_was_killed_while_it_deleted_is_no_other_sweep(tmp_path: Path) -> None:
+    plan, points = plan_of(make_studies(2))
+    sweep(tmp_path / "out", plan, points)
+    rows = (tmp_path / "out" / "rows.parquet").read_bytes()
+    order: list[str] = []
+    real = shutil.rmtree
+    with SweepStore(tmp_path / "other", plan) as kept, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store.shutil, "rmtree", lambda folder, **how: (order.append(folder.name), real(folder, **how)))
+        kept.remove()
+    assert order == ["rows", "checks", "other.unfinished"]  # what tells whose rows they are goes last
+    assert (tmp_path / "out" / "rows.parquet").read_bytes() == rows
 
 
 def test_all_trials_in_ngspice(tmp_path: Path, whole: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "describe_ngspice", dict)
+    monkeypatch.setattr(run, "describe_ngspice", lambda: {"version": "39"})
     plan, points = plan_of(backend="spice")
     rows = sweep(tmp_path / "out", plan, points, workers=2).rows
     assert set(rows["backend"]) == {"spice"}

@@ -147,7 +147,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_there(tmp_path: Path, monkeyp
             kept.rows.add(rows_of(POINTS[0], 1))
         assert len(kept.rows) == 1
         with pytest.raises(ArtifactError, match="writing failed: No space left on device"):
-            kept.finish({})
+            kept.finish({}, "numpy")
         monkeypatch.undo()
     with SweepStore(tmp_path / "out", PLAN) as kept:
         assert len(kept.rows) == 1
@@ -170,7 +170,7 @@ def sweep_with_check(folder: Path, plan: SweepPlan, points: tuple[Point, ...]) -
         compared = {"values": 8.0, "equal_codes": 1.0, "largest_lsb": 0.0, "largest_analog": 1e-9}
         for point in (points[0], points[-1]):
             kept.checks.add([{**rows_of(point, 0, plan=plan)[0], **compared, "backend": "spice"}])
-        kept.finish({"kl": 1.0}, draw=lambda found, where: (where / "figure.png").write_bytes(b"picture"))
+        kept.finish({"kl": 1.0}, "numpy 2", draw=lambda found, where: (where / "figure.png").write_bytes(b"picture"))
 
 
 def test_a_sweep_is_opened_as_it_was_written(finished: Path) -> None:

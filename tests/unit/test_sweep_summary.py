@@ -127,11 +127,13 @@ def test_the_interval_of_a_share_is_wilsons_formula() -> None:
 
 
 def test_values_that_are_equal_or_alone_give_no_nonsense() -> None:
-    values = np.array([[0.3, 1.0, np.nan, np.nan], [0.3, np.nan, np.nan, 2.0], [0.3, np.nan, np.nan, 4.0]])
+    few = [1.0, 1.5, 2.0, 3.0, 5.0, 8.0]
+    values = np.array([[0.3, 1.0, np.nan, value] for value in few])
+    values[-1, 1] = np.nan
     low, high = mean_intervals(values, resample_means(values, 0))
     assert low[0] == high[0] == 0.3
     assert np.isnan([low[1], high[1], low[2], high[2]]).all()
-    assert 2.0 <= low[3] < high[3] <= 4.0
+    assert 1.0 <= low[3] < high[3] <= 8.0
 
 
 def test_many_values_are_drawn_fewer_times() -> None:
@@ -320,15 +322,15 @@ def test_the_check_in_spice_is_added_up_and_compared_trial_by_trial() -> None:
 
 def test_the_table_shows_points_losses_software_and_check(capsys: pytest.CaptureFixture[str]) -> None:
     plan = make_plan(("noise", {SIGMA: (0.0, 0.2)}), ("way", {"array.scheme": ("paired", "differential")}))
-    agreement = np.array([[1.0, 1.0, 1.0], [0.8, 0.8, 0.8]])
-    elbo = np.array([[40.0, 40.5, 41.0], [50.0, np.inf, 60.0]])
+    agreement = np.array([[1.0] * 6, [0.8] * 6])
+    elbo = np.array([[40.0, 40.5, 41.0] * 2, [50.0, np.inf, 60.0, 50.0, 55.0, 60.0]])
     rows = make_rows(plan, agreement_free=agreement, elbo=elbo)
     print_summary(summarise(rows, plan, make_check(rows, elbo=1.0)))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "study      noise"
     assert lines[1].split()[:2] == [SIGMA, "dies"] and "yield at 90%" in lines[1]
     shown = lines[3].split("  ")
-    assert lines[3].split()[:5] == ["0.2", "3", "80.0%", "[80.0,", "80.0]"] and "55.00" in lines[3], shown
+    assert lines[3].split()[:5] == ["0.2", "6", "80.0%", "[80.0,", "80.0]"] and "55.00" in lines[3], shown
     assert "0.0%" in lines[3] and "100.0%" in lines[2]
     assert lines[4] == "           not finite at 0.2: elbo of 1 dies; left out above"
     assert any(line.split()[:3] == ["noise", SIGMA, "0.1"] for line in lines)
