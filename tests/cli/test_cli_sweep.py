@@ -188,6 +188,10 @@ def test_another_sweep_in_the_folder_is_refused() -> None:
 LONG = ("sweep-variation", *TINY[:-2], *SIGMA, "--chunk", "2")
 
 
+EARLY = "Interrupted: the same command goes on from what was finished"
+"""Said before the rows are opened, while modules load."""
+
+
 def stop_and_go_on(options: tuple[str, ...], trials: int, seed: int, times: int) -> list[int]:
     """Interrupt the command, its workers too as a terminal does, `times` times, then let it end; count rows kept."""
     rng, kept = random.Random(seed), [0]
@@ -216,7 +220,7 @@ def stop_and_go_on(options: tuple[str, ...], trials: int, seed: int, times: int)
         assert not Path("parts").exists()
         kept.append(stored(unfinished) if unfinished.exists() else 0)
         assert kept[-1] >= max(before, kept[-2])
-        if kept[-1]:
+        if kept[-1] and last != EARLY:
             assert last == f"Interrupted: {kept[-1]} of {trials} trials are kept; the same command goes on from there"
     return kept
 
