@@ -1,20 +1,31 @@
 """The command that measures a model on a test split: evaluate."""
 
 import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from hvae_mnn.cli.options import json_option
+from hvae_mnn.cli.options import FOLDER, json_option, workers_option
 from hvae_mnn.command import Command
-from hvae_mnn.terminal import print_evaluation, simulation_progress
+from hvae_mnn.evaluation_table import print_evaluation
+from hvae_mnn.terminal import simulation_progress
+
+if TYPE_CHECKING:
+    from hvae_mnn.build import Build
+    from hvae_mnn.model.checkpoint import Checkpoint
+
+_IMPORTANCE, _IMPORTANCE_ON_HARDWARE = 200, 20
 
 
 @click.command(
     cls=Command,
-    epilog="hvae-mnn evaluate ptb --corpus ptb/ --language-model lm.pt",
+    epilog="hvae-mnn evaluate ptb --corpus ptb/ --language-model lm.pt\n"
+    "hvae-mnn evaluate --on build/ --corpus ptb/ --limit 200",
     interrupted="nothing was printed",
 )
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="[MODEL]", required=False)
 @click.option(
     "--corpus",
     required=True,
@@ -26,40 +37,114 @@ from hvae_mnn.terminal import print_evaluation, simulation_progress
     metavar="FILE",
     help="A plain language model of the same words, to stand beside MODEL.",
 )
+@click.option("--on", "build_dir", type=FOLDER, metavar="BUILD", help="Measure this build of MODEL as well.")
+@click.option(
+    "--backend",
+    type=click.Choice(["spice", "nodal", "software"]),
+    help="What reads the build's layers.  [default: nodal]",
+)
+@workers_option
+@click.option("--limit", type=click.IntRange(min=2), metavar="N", help="Draw N test sentences.  [default: all]")
 @click.option(
     "--importance-sentences",
     type=click.IntRange(min=2),
-    default=200,
-    show_default=True,
-    help="Test sentences to draw for importance weighting; as many as there are is the most.",
+    help="Test sentences to draw for importance weighting; as many as there are is the most.  "
+    f"[default: {_IMPORTANCE}; with --on, {_IMPORTANCE_ON_HARDWARE}]",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all noise and of the draw."
+    "--rebuilt",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Test sentences to draw for token accuracy and BLEU.",
+)
+@click.option("--samples", type=click.IntRange(min=0), default=0, help="Print N sentences said from the prior.")
+@click.option(
+    "--interpolate",
+    "points",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Print what is said at N points between two test sentences' latents.",
+)
+@click.option(
+    "--gaps",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Measure the approximation and the amortisation gap on N test sentences, e.g. 50.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all noise and of all draws."
 )
 @json_option
 def evaluate(
-    model: str, corpus: str, language_model: str | None, importance_sentences: int, seed: int, as_json: bool
+    model: str | None,
+    corpus: str,
+    language_model: str | None,
+    build_dir: Path | None,
+    backend: str | None,
+    workers: int | None,
+    importance_sentences: int | None,
+    seed: int,
+    as_json: bool,
+    **amounts: int | None,
 ) -> None:
-    """Measure a model on a test split.
+    """Measure a model on a test split, in software and on hardware.
 
-    MODEL is a checkpoint file or the name of a shipped model. Prints NLL, perplexity, KL, MI and active
-    units by two protocols: `honest`, whose NLL is a bound, and `paper`, by which published figures of
-    this kind of model were made.
+    MODEL is a checkpoint file or the name of a shipped model; with --on it may be left out. Prints NLL,
+    perplexity, KL, MI, active units and how much of a sentence comes back, by two protocols: `honest`, whose NLL is
+    a bound, and `paper`, by which published figures of this kind of model were made.
     """
+    if model is None and build_dir is None:
+        raise click.UsageError("give MODEL, or a build of it with --on")
+    if build_dir is None and (backend or workers):
+        raise click.UsageError("--backend and --workers need --on BUILD")
+    from hvae_mnn.hardware_side import HardwareSide
+    from hvae_mnn.model.evaluation import Extent, Hardware
     from hvae_mnn.model.evaluation import evaluate as evaluate_model
     from hvae_mnn.shipped import open_model
+    from hvae_mnn.simulate import open_engine
 
-    with simulation_progress() as report:
+    build = None if build_dir is None else _open_build(build_dir, model)
+    checkpoint: Checkpoint = build.checkpoint if build is not None else open_model(str(model))
+    importance = importance_sentences or (_IMPORTANCE if build is None else _IMPORTANCE_ON_HARDWARE)
+    plain = None if language_model is None else open_model(language_model)
+    with (
+        simulation_progress() as report,
+        nullcontext() if build is None else open_engine(build, backend or "nodal", workers, progress=report) as engine,
+    ):
+        hardware = None
+        if build is not None and engine is not None:
+            hardware = Hardware(HardwareSide(build, engine), f"{build.manifest.hardware_name}, {engine.info.name}")
         found = evaluate_model(
-            open_model(model),
+            checkpoint,
             corpus,
-            name=model,
-            language_model=None if language_model is None else open_model(language_model),
+            name=model or str(build_dir),
+            language_model=plain,
             seed=seed,
-            importance_sentences=importance_sentences,
+            extent=Extent(importance=importance, **{key: value for key, value in amounts.items() if value is not None}),
+            hardware=hardware,
             progress=report,
         )
     if as_json:
         click.echo(json.dumps(found.to_json()))
     else:
         print_evaluation(found)
+
+
+def _open_build(folder: Path, model: str | None) -> "Build":
+    """Open a Build, of a model where one is named.
+
+    Raises:
+        ArtifactError: It is none, or of another model.
+    """
+    from hvae_mnn.build import load_build
+    from hvae_mnn.errors import ArtifactError
+    from hvae_mnn.shipped import open_model
+
+    build = load_build(folder)
+    if model is not None and open_model(model).content_hash() != build.manifest.model_hash:
+        raise ArtifactError(
+            f"{folder}: the build is not one of {model}; expected a build of the same weights. Leave MODEL out, or "
+            f"make one with: hvae-mnn compile {model} --out BUILD"
+        )
+    return build

@@ -68,7 +68,7 @@ def test_json_and_the_same_twice() -> None:
     assert first.stdout == again.stdout
     found = json.loads(first.stdout)
     assert (found["model"], found["corpus"], found["sentences"], found["seed"]) == ("model.pt", "corpus", 20, 3)
-    assert set(found["honest"]["importance"]) == {"50", "500"}
+    assert set(found["honest"]["importance"]) == {"1", "5", "50", "500"}
     assert found["honest"]["importance_sentences"] == 20
     assert found["honest"]["ceiling"] == pytest.approx(math.log(20))
     assert len(found["honest"]["kl_steps"]) == len(found["honest"]["kl_counts"]) == 7
