@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hvae_mnn.model.protocols import Estimate, Evaluation, HonestColumn, Measured
 
 _LABEL, _VALUE = 44, 10
-_KINDS = (("NLL, importance-weighted, k = 50", 50), ("NLL, importance-weighted, k = 500", 500))
+_SHOWN = (50, 500)  # draws of z of which the table has a row
 
 Row = tuple[str, str, str]
 
@@ -68,8 +68,9 @@ def _evaluation_rows(side: "Measured") -> "list[Row]":
         ("    perplexity", f"{paper.perplexity:.2f}", f"{bound.perplexity:.2f}"),
         ("    NLL / ln perplexity = tokens counted", f"{counted[0]:.3f}", f"{counted[1]:.3f}"),
     ]
-    for label, k in _KINDS:
-        rows += _estimate_rows(label, honest.importance.get(k))
+    for k in _SHOWN:
+        if k in honest.importance:
+            rows += _estimate_rows(f"NLL, importance-weighted, k = {k}", honest.importance[k])
     mean, drawn = quality.mean, quality.sampled
     return [
         *rows,
@@ -84,12 +85,12 @@ def _evaluation_rows(side: "Measured") -> "list[Row]":
     ]
 
 
-def _estimate_rows(label: str, estimate: "Estimate | None") -> "list[Row]":
-    names = (label, "    standard error", "    perplexity")
-    if estimate is None:
-        return [(name, "", "") for name in names]
-    values = estimate.nll, estimate.standard_error, estimate.perplexity
-    return [(name, "", f"{value:.2f}") for name, value in zip(names, values, strict=True)]
+def _estimate_rows(label: str, estimate: "Estimate") -> "list[Row]":
+    return [
+        (label, "", f"{estimate.nll:.2f}"),
+        ("    standard error", "", f"{estimate.standard_error:.2f}"),
+        ("    perplexity", "", f"{estimate.perplexity:.2f}"),
+    ]
 
 
 def _print_gaps(gaps: "Gaps") -> None:
@@ -183,5 +184,6 @@ def _print_hardware_notes(found: "Evaluation", side: "Measured") -> None:
     click.echo(
         f"hardware: {found.hardware_name}.\n"
         "Its encoder is the q and its decoder the p(x given z) of its bounds; with read noise, bounds in expectation.\n"
-        f"Importance weighting on hardware: k at most {max(side.honest.importance)}. Software counts in float64 here."
+        f"Importance weighting: k at most {max(side.honest.importance)}, the same noise on both. Software counts in "
+        "float64 here."
     )

@@ -30,10 +30,9 @@ class HardwareSide:
     Read noise is new in every read, and different from batch to batch.
     """
 
-    draws = (1, 5, 50)
-
-    def __init__(self, build: Build, engine: Engine) -> None:
-        """Take an engine that holds a Build."""
+    def __init__(self, build: Build, engine: Engine, draws: tuple[int, ...] = (1, 5, 50)) -> None:
+        """Take an engine that holds a Build, and the draws of z that importance weighting is affordable with."""
+        self.draws = draws
         self._engine, self._digital = engine, DigitalHalf.of_build(build)
         self._simulation = Simulation(build, engine, whole=False, digital=self._digital, compared=False)
         self._batches = 0

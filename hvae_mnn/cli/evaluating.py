@@ -3,7 +3,7 @@
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hvae_mnn.build import Build
     from hvae_mnn.model.checkpoint import Checkpoint
 
-_IMPORTANCE, _IMPORTANCE_ON_HARDWARE = 200, 20
+_IMPORTANCE, _ON_HARDWARE = 200, 20
 
 
 @click.command(
@@ -49,7 +49,12 @@ _IMPORTANCE, _IMPORTANCE_ON_HARDWARE = 200, 20
     "--importance-sentences",
     type=click.IntRange(min=2),
     help="Test sentences to draw for importance weighting; as many as there are is the most.  "
-    f"[default: {_IMPORTANCE}; with --on, {_IMPORTANCE_ON_HARDWARE}]",
+    f"[default: {_IMPORTANCE}; with --on, {_ON_HARDWARE}]",
+)
+@click.option(
+    "--importance-draws",
+    type=click.Choice(["50", "500"]),
+    help="Most draws of z for importance weighting.  [default: 500; with --on, 50]",
 )
 @click.option(
     "--rebuilt",
@@ -84,9 +89,10 @@ def evaluate(
     backend: str | None,
     workers: int | None,
     importance_sentences: int | None,
+    importance_draws: str | None,
     seed: int,
     as_json: bool,
-    **amounts: int | None,
+    **amounts: Any,
 ) -> None:
     """Measure a model on a test split, in software and on hardware.
 
@@ -98,6 +104,8 @@ def evaluate(
         raise click.UsageError("give MODEL, or a build of it with --on")
     if build_dir is None and (backend or workers):
         raise click.UsageError("--backend and --workers need --on BUILD")
+    from dataclasses import replace
+
     from hvae_mnn.hardware_side import HardwareSide
     from hvae_mnn.model.evaluation import Extent, Hardware
     from hvae_mnn.model.evaluation import evaluate as evaluate_model
@@ -106,7 +114,10 @@ def evaluate(
 
     build = None if build_dir is None else _open_build(build_dir, model)
     checkpoint: Checkpoint = build.checkpoint if build is not None else open_model(str(model))
-    importance = importance_sentences or (_IMPORTANCE if build is None else _IMPORTANCE_ON_HARDWARE)
+    given = {key: value for key, value in amounts.items() if value is not None}
+    extent = Extent(importance=importance_sentences or (_IMPORTANCE if build is None else _ON_HARDWARE), **given)
+    if importance_draws == "50" or (importance_draws is None and build is not None):
+        extent = replace(extent, draws=extent.draws[:-1])
     plain = None if language_model is None else open_model(language_model)
     with (
         simulation_progress() as report,
@@ -114,14 +125,16 @@ def evaluate(
     ):
         hardware = None
         if build is not None and engine is not None:
-            hardware = Hardware(HardwareSide(build, engine), f"{build.manifest.hardware_name}, {engine.info.name}")
+            hardware = Hardware(
+                HardwareSide(build, engine, extent.draws), f"{build.manifest.hardware_name}, {engine.info.name}"
+            )
         found = evaluate_model(
             checkpoint,
             corpus,
             name=model or str(build_dir),
             language_model=plain,
             seed=seed,
-            extent=Extent(importance=importance, **{key: value for key, value in amounts.items() if value is not None}),
+            extent=extent,
             hardware=hardware,
             progress=report,
         )

@@ -37,7 +37,7 @@ from hvae_mnn.model.protocols import (
     published_row,
 )
 from hvae_mnn.model.quality import evaluate_quality
-from hvae_mnn.model.sides import Side, SoftwareSide, as_side, mean_latents
+from hvae_mnn.model.sides import DRAWS, Side, SoftwareSide, as_side, mean_latents
 from hvae_mnn.model.splits import PLAIN, ReadSplit, check_plain, read_split
 from hvae_mnn.model.vae import TextVae
 
@@ -58,6 +58,7 @@ class Extent:
     Attributes:
         limit: Sentences of the split, drawn by the seed; all of it if not given.
         importance: Sentences, of these, that importance weighting is computed on.
+        draws: Draws of z that it is averaged over, rising; the largest is a multiple of the others.
         rebuilt: Sentences, of these, that are decoded freely.
         samples: Sentences to say from the prior.
         points: Points of an interpolation between two sentences; none if 0.
@@ -66,6 +67,7 @@ class Extent:
 
     limit: int | None = None
     importance: int = 200
+    draws: tuple[int, ...] = DRAWS
     rebuilt: int = 1000
     samples: int = 0
     points: int = 0
@@ -126,7 +128,7 @@ def evaluate(
     if plain is checkpoint:
         return found
     model, settings = checkpoint.build_model(), _Settings(seed=seed, progress=progress)
-    software = SoftwareSide(model if hardware is None else model.double())
+    software = SoftwareSide(model if hardware is None else model.double(), extent.draws)
     return _evaluate_sides(found, checkpoint.vocabulary, split, software, hardware, extent, settings)
 
 
@@ -190,7 +192,7 @@ def _gaps(
     if circuit is not None:
         circuit = circuit[0], [circuit[1][place] for place in places]
     report = _stage(settings["progress"], "inference gaps: best posteriors")
-    return measure_gaps(software, some, settings["seed"], _GAPS, circuit, report)
+    return measure_gaps(SoftwareSide(software.model), some, settings["seed"], _GAPS, circuit, report)
 
 
 def evaluate_plain(model: TextVae, sentences: Sequence[Sentence]) -> Estimate:

@@ -19,6 +19,8 @@ from hvae_mnn.model.vae import TextVae, best_token
 
 Array = NDArray[np.float64]
 
+DRAWS = (1, 5, 50, 500)
+"""Draws of z that importance-weighted bounds are averaged over; the largest is a multiple of the others."""
 _SPEAKING = 64  # sentences decoded freely at once; chosen
 
 
@@ -56,7 +58,7 @@ class SoftwareSide:
     """
 
     model: TextVae
-    draws: tuple[int, ...] = (1, 5, 50, 500)
+    draws: tuple[int, ...] = DRAWS
 
     @property
     def config(self) -> ModelConfig:
