@@ -47,6 +47,9 @@ def _print_columns(found: "Evaluation", sides: "Sequence[Measured]") -> None:
     for rows in zip(*tables, strict=True):
         values = [row[place] for place in (1, 2) for row in rows]
         click.echo(f"{rows[0][0]:<{_LABEL}}" + "".join(f"{value:>{_VALUE}}" for value in values))
+    if found.change is not None:
+        label = "honest NLL, hardware less software"
+        click.echo(f"{label:<{_LABEL}}{_show(found.change):>{2 * len(sides) * _VALUE}}")
     for name, side in zip(("software", "hardware"), sides, strict=False):
         line = ", ".join(f"{estimate.nll:.2f} ({k})" for k, estimate in side.honest.importance.items())
         click.echo(f"{'' if len(sides) == 1 else name + ': '}NLL by draws of z: {line}")
@@ -100,10 +103,11 @@ def _print_gaps(gaps: "Gaps") -> None:
     title = f"inference gaps, nats, {gaps.sentences} sentences"
     click.echo(f"{title:<{_LABEL}}" + "".join(f"{name + ' decoder':>20}" for name in names))
     for label, values in _gap_rows(gaps, decoders):
-        shown = "".join(
-            f"{'' if each is None else f'{each.value:.2f} +- {each.standard_error:.2f}':>20}" for each in values
-        )
-        click.echo(f"{label:<{_LABEL}}{shown}")
+        click.echo(f"{label:<{_LABEL}}" + "".join(f"{_show(each):>20}" for each in values))
+
+
+def _show(gap: "Gap | None") -> str:
+    return "" if gap is None else f"{gap.value:.2f} +- {gap.standard_error:.2f}"
 
 
 def _gap_rows(gaps: "Gaps", decoders: "Sequence[DecoderGaps]") -> "Iterator[tuple[str, list[Gap | None]]]":

@@ -126,6 +126,8 @@ def evaluate(
     estimate = None if plain is None else evaluate_plain(plain.build_model(), split.sentences)
     found = Evaluation(name, split.corpus, len(split.sentences), mode, seed, plain=estimate, published=published)
     if plain is checkpoint:
+        if extent.samples or extent.points or extent.gaps:
+            checkpoint.config.check_has_latent()
         return found
     model, settings = checkpoint.build_model(), _Settings(seed=seed, progress=progress)
     software = SoftwareSide(model if hardware is None else model.double(), extent.draws)
@@ -276,6 +278,7 @@ def evaluate_honest(
         kl_steps=curve,
         kl_counts=counts,
         kl_end=float(torch.stack([posterior.kl_steps()[-1] for posterior in posteriors]).mean()),
+        bounds=costs + kl,
     )
 
 

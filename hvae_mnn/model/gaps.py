@@ -29,7 +29,7 @@ LogLikelihood = Callable[[Tensor], Tensor]
 
 STEPS, DRAWS, RATE = 300, 4, 0.1
 """Steps of Adam, draws of z a step and step size at the start, which falls to 0 as half a cosine. Chosen: on the
-shipped models twice as many steps and draws raise the ELBO by less than its standard error."""
+shipped models of the grammar and of the Penn Treebank twice as many steps and draws raise L[q*] by 0.1 nats."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,14 @@ made; `honest` counts the file as it is and gives bounds. docs/evaluation.md has
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hvae_mnn.model.corpus import Text
-from hvae_mnn.model.gaps import Gaps
+from hvae_mnn.model.gaps import Gap, Gaps
 from hvae_mnn.model.generation import Interpolation
 from hvae_mnn.model.quality import Quality
 
@@ -157,6 +160,7 @@ class HonestColumn:
         kl_steps: Mean KL of each step's posterior over the sentences that have the step.
         kl_counts: How many sentences have it.
         kl_end: Mean KL of the posterior at `<eos>`.
+        bounds: Reconstruction + KL of each sentence; not in `to_json`.
     """
 
     tokens: float
@@ -174,10 +178,11 @@ class HonestColumn:
     kl_steps: tuple[float, ...]
     kl_counts: tuple[int, ...]
     kl_end: float
+    bounds: NDArray[np.float64] = field(repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the column as plain values."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "bounds"}
         found |= {"elbo": self.elbo.to_json(), "prior": self.prior.to_json()}
         found["importance"] = {str(k): estimate.to_json() for k, estimate in self.importance.items()}
         found["nll_over_ln_perplexity"] = tokens_counted(self.elbo.nll, self.elbo.perplexity)
@@ -249,13 +254,20 @@ class Evaluation:
         """The software model's `honest` column; not for a plain language model."""
         return None if self.software is None else self.software.honest
 
+    @property
+    def change(self) -> Gap | None:
+        """The honest bound on hardware less that in software, the same sentences and noise; None without hardware."""
+        if self.software is None or self.hardware is None:
+            return None
+        return Gap.of(self.hardware.honest.bounds - self.software.honest.bounds)
+
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values, `None` where there is nothing; software's figures stand at the top."""
         found = {name: getattr(self, name) for name in self.__dataclass_fields__}
         for name in ("plain", "published", "software", "hardware", "gaps"):
             found[name] = found[name].to_json() if found[name] is not None else None
         software = found.pop("software") or dict.fromkeys(("paper", "honest", "quality", "samples", "interpolation"))
-        return found | software
+        return found | software | {"change": None if self.change is None else asdict(self.change)}
 
 
 def published_row(sentences: Sequence[Text]) -> Published | None:
