@@ -18,7 +18,7 @@ from hvae_mnn.model.corpus import Corpus, Sentence, load_corpus
 from hvae_mnn.model.layers import LAYERS
 from hvae_mnn.model.measures import choose, measure_all
 from hvae_mnn.model.posteriors import encode_sentences, reconstruction
-from hvae_mnn.model.pruning import Kept, choose_units, hidden_activity, latent_variance, prune_units
+from hvae_mnn.model.pruning import Kept, check_prunable, choose_units, hidden_activity, latent_variance, prune_units
 from hvae_mnn.progress import Progress
 
 Array = NDArray[np.float64]
@@ -138,7 +138,7 @@ def prune_model(
         CheckpointError: The model is a plain language model, has weights besides those that are known, or cannot be
             written.
     """
-    checkpoint.config.check_has_latent()
+    check_prunable(checkpoint)
     check_model_file(out)
     text = load_corpus(corpus, vocabulary=checkpoint.vocabulary)
     check_words(text)

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hvae_mnn.errors import CheckpointError
 from hvae_mnn.model.corpus import PAD, Sentence
 from hvae_mnn.model.information import log_prior_ratio
 from hvae_mnn.model.posteriors import SCORES, Posterior, Report
@@ -179,7 +180,15 @@ def measure_gaps(
         stream: Stream of eps.
         hardware: Hardware, and what its encoder makes of them.
         report: Called with sentences done and all sentences while q* is sought.
+
+    Raises:
+        CheckpointError: The posterior is no Gaussian, or the prior another than N(0, 1).
     """
+    if any(type(each) is not Posterior for each in encoded):
+        raise CheckpointError(
+            "the model's posterior is no diagonal Gaussian, or its prior is not N(0, 1); expected both to measure "
+            "inference gaps. Leave --gaps out."
+        )
     best = best_posteriors(software.model, encoded, seed=seed, report=report)
 
     def weigh(side: Side, posteriors: Sequence[Posterior]) -> list[Tensor]:

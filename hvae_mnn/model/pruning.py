@@ -30,6 +30,7 @@ _PARTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "peephole"
 _KNOWN = {f"{layer}.{part}" for layer in LAYERS for part in _PARTS}
 _KNOWN |= {f"{name}.{part}" for name in ("mu", "logvar", "output") for part in ("weight", "bias")}
 _KNOWN |= {"initial.weight", "encoder_embedding.weight", "decoder_embedding.weight"}
+_NEEDED = {name for name in _KNOWN if not name.endswith(".peephole")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,23 @@ class Kept:
 
     latent: Units
     hidden: Mapping[str, Units]
+
+
+def check_prunable(checkpoint: Checkpoint) -> None:
+    """Refuse a model that is not made of two encoder layers, a decoder, and a posterior and a prior that are Gaussian.
+
+    Raises:
+        CheckpointError: As said.
+    """
+    checkpoint.config.check_has_latent()
+    names = set(checkpoint.weights)
+    odd, missing = sorted(names - _KNOWN), sorted(_NEEDED - names)
+    if odd or missing:
+        found = f"has weights that pruning does not know ({', '.join(odd[:3])})" if odd else f"lacks {missing[0]}"
+        raise CheckpointError(
+            f"the model {found}; expected two encoder layers, a decoder, and a posterior and a prior that are diagonal "
+            "Gaussians. Prune another model."
+        )
 
 
 def latent_variance(model: TextVae, sentences: Sequence[Sentence]) -> Array:
@@ -133,14 +151,9 @@ def prune_units(checkpoint: Checkpoint, kept: Kept, activity: Mapping[str, Activ
         activity: Means of the hidden units.
 
     Raises:
-        CheckpointError: The model has weights besides those of encoders, decoder and a Gaussian latent.
+        CheckpointError: As `check_prunable`.
     """
-    odd = sorted(set(checkpoint.weights) - _KNOWN)
-    if odd:
-        raise CheckpointError(
-            f"the model has weights that pruning does not know ({', '.join(odd[:3])}); expected a posterior and a "
-            "prior that are diagonal Gaussians. Prune another model."
-        )
+    check_prunable(checkpoint)
     weights = {name: value.astype(np.float64) for name, value in checkpoint.weights.items()}
     for layer in LAYERS:
         _fold_means(weights, layer, kept.hidden[layer], activity[layer])

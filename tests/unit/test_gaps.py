@@ -7,6 +7,7 @@ import pytest
 import torch
 from making import make_checkpoint, random_sentences
 
+from hvae_mnn.errors import CheckpointError
 from hvae_mnn.model import gaps as module
 from hvae_mnn.model.gaps import best_posteriors, fit_gaussians, measure_gaps
 from hvae_mnn.model.posteriors import Posterior, encode_sentences
@@ -128,3 +129,13 @@ def test_the_best_posterior_does_not_depend_on_the_batch(monkeypatch: pytest.Mon
 
     for one, other in zip(together, alone, strict=True):
         torch.testing.assert_close(one.mu, other.mu, atol=0.15, rtol=0.1)
+
+
+def test_posteriors_of_another_kind_are_refused() -> None:
+    class Other(Posterior):
+        pass
+
+    model = make_checkpoint().build_model()
+    encoded = [Other(each.place, each.ids, each.mu, each.logvar, "last") for each in encode_sentences(model, SENTENCES)]
+    with pytest.raises(CheckpointError, match="no diagonal Gaussian, or its prior is not"):
+        measure_gaps(SoftwareSide(model), encoded, 0, 0)

@@ -13,7 +13,7 @@ from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.errors import CheckpointError
 from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.pruning import Kept, choose_units, hidden_activity, latent_variance, prune_units
+from hvae_mnn.model.pruning import Kept, check_prunable, choose_units, hidden_activity, latent_variance, prune_units
 from hvae_mnn.model.vae import TextVae, pad_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -189,6 +189,10 @@ def test_weights_that_pruning_does_not_know_are_refused() -> None:
 
     with pytest.raises(CheckpointError, match=r"does not know \(flow.weight\)"):
         prune_units(odd, Kept(np.arange(4), {}), {})
+    fewer = {name: value for name, value in checkpoint.weights.items() if not name.startswith("encoder2")}
+    object.__setattr__(odd, "weights", fewer)
+    with pytest.raises(CheckpointError, match=r"lacks encoder2.bias_hh_l0; expected two encoder layers"):
+        check_prunable(odd)
 
 
 @pytest.mark.parametrize(
