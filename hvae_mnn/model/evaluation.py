@@ -273,7 +273,7 @@ def evaluate_honest(
         prior=_estimate(prior, tokens),
         mutual_information=_information(posteriors, seed, _INFORMATION),
         ceiling=math.log(len(posteriors)),
-        active_units=active_units(torch.stack([posterior.driving()[0][-1] for posterior in posteriors])),
+        active_units=active_units(torch.stack([mean_latents(posterior)[-1] for posterior in posteriors])),
         latent=side.config.latent,
         kl_steps=curve,
         kl_counts=counts,
