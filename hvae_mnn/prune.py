@@ -43,7 +43,7 @@ class ModelSize:
     """
 
     latent: int
-    hidden: tuple[int, int, int]
+    hidden: tuple[int, ...]
     columns: int
     tiles: int
     adcs: int
