@@ -144,12 +144,12 @@ def prune_model(
     check_words(text)
     count = min(sentences, len(text.train))
     train, _ = choose_sentences(text, checkpoint.config.max_length, count, seed)
+    if len(text.test) < 2:
+        raise CorpusError(f"corpus {text.name!r} has {len(text.test)} test sentence; expected at least 2. Add some.")
     new, kept = _prune(checkpoint, text, choose(train, count, seed), threshold, hidden_threshold, seed, progress)
     new = calibrated(new, text.name, train, count, seed, progress)
-    test = [ids for ids in text.test if ids]
-    if len(test) < 2:
-        raise CorpusError(f"corpus {text.name!r} has {len(test)} test sentences; expected at least 2. Add some.")
-    before, after = _bounds(checkpoint, test, seed), _bounds(new, test, seed, kept.latent, checkpoint.config.latent)
+    before = _bounds(checkpoint, text.test, seed)
+    after = _bounds(new, text.test, seed, kept.latent, checkpoint.config.latent)
     save_checkpoint(replace(new, metrics=measure_all(new.build_model(), text.test, seed=seed)), out)
     change = (after - before).sum(0)
     return PruneReport(
@@ -164,7 +164,7 @@ def prune_model(
         bound_after=_bound(after),
         change=float(change.mean()),
         change_error=float(change.std(ddof=1)) / math.sqrt(len(change)),
-        test_sentences=len(test),
+        test_sentences=len(text.test),
     )
 
 

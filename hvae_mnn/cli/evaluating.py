@@ -1,7 +1,8 @@
 """The command that measures a model on a test split: evaluate."""
 
 import json
-from contextlib import nullcontext
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,12 @@ from hvae_mnn.evaluation_table import print_evaluation
 from hvae_mnn.terminal import simulation_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from hvae_mnn.build import Build
     from hvae_mnn.model.checkpoint import Checkpoint
+    from hvae_mnn.model.evaluation import Extent
+    from hvae_mnn.progress import Progress
 
 _IMPORTANCE, _ON_HARDWARE = 200, 20
 
@@ -63,7 +68,9 @@ _IMPORTANCE, _ON_HARDWARE = 200, 20
     show_default=True,
     help="Test sentences to draw for token accuracy and BLEU.",
 )
-@click.option("--samples", type=click.IntRange(min=0), default=0, help="Print N sentences said from the prior.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), metavar="N", help="Print N sentences said from z drawn from the prior."
+)
 @click.option(
     "--interpolate",
     "points",
@@ -104,30 +111,16 @@ def evaluate(
         raise click.UsageError("give MODEL, or a build of it with --on")
     if build_dir is None and (backend or workers):
         raise click.UsageError("--backend and --workers need --on BUILD")
-    from dataclasses import replace
-
-    from hvae_mnn.hardware_side import HardwareSide
-    from hvae_mnn.model.evaluation import Extent, Hardware
+    from hvae_mnn.model.evaluation import Hardware
     from hvae_mnn.model.evaluation import evaluate as evaluate_model
     from hvae_mnn.shipped import open_model
-    from hvae_mnn.simulate import open_engine
 
     build = None if build_dir is None else _open_build(build_dir, model)
     checkpoint: Checkpoint = build.checkpoint if build is not None else open_model(str(model))
-    given = {key: value for key, value in amounts.items() if value is not None}
-    extent = Extent(importance=importance_sentences or (_IMPORTANCE if build is None else _ON_HARDWARE), **given)
-    if importance_draws == "50" or (importance_draws is None and build is not None):
-        extent = replace(extent, draws=extent.draws[:-1])
     plain = None if language_model is None else open_model(language_model)
-    with (
-        simulation_progress() as report,
-        nullcontext() if build is None else open_engine(build, backend or "nodal", workers, progress=report) as engine,
-    ):
-        hardware = None
-        if build is not None and engine is not None:
-            hardware = Hardware(
-                HardwareSide(build, engine, extent.draws), f"{build.manifest.hardware_name}, {engine.info.name}"
-            )
+    extent = _extent(build is not None, importance_sentences, importance_draws, amounts)
+    with simulation_progress() as report, _open_side(build, backend, workers, extent, report) as side:
+        hardware = None if build is None else Hardware(side, f"{build.manifest.hardware_name}, {backend or 'nodal'}")
         found = evaluate_model(
             checkpoint,
             corpus,
@@ -142,6 +135,31 @@ def evaluate(
         click.echo(json.dumps(found.to_json()))
     else:
         print_evaluation(found)
+
+
+def _extent(on_hardware: bool, sentences: int | None, draws: str | None, amounts: "Mapping[str, Any]") -> "Extent":
+    """Return how much is measured: what was given, less of importance weighting on hardware."""
+    from hvae_mnn.model.evaluation import Extent
+
+    given = {key: value for key, value in amounts.items() if value is not None}
+    found = Extent(importance=sentences or (_ON_HARDWARE if on_hardware else _IMPORTANCE), **given)
+    most = int(draws or ("50" if on_hardware else "500"))
+    return replace(found, draws=tuple(k for k in found.draws if k <= most))
+
+
+@contextmanager
+def _open_side(
+    build: "Build | None", backend: str | None, workers: int | None, extent: "Extent", report: "Progress"
+) -> "Iterator[Any]":
+    """Give a Build on an engine as a side of the evaluation; nothing without a Build."""
+    if build is None:
+        yield None
+        return
+    from hvae_mnn.hardware_side import HardwareSide
+    from hvae_mnn.simulate import open_engine
+
+    with open_engine(build, backend or "nodal", workers, progress=report) as engine:
+        yield HardwareSide(build, engine, extent.draws)
 
 
 def _open_build(folder: Path, model: str | None) -> "Build":
