@@ -56,7 +56,8 @@ class DecoderGaps:
     """The gaps with one decoder.
 
     Attributes:
-        draws: Draws of z from q* that log p(x) is estimated with; all ELBOs are means over as many.
+        draws: Draws of z from q* that log p(x) is estimated with. ELBOs are means over as many; with hardware beside
+            software, over the first ones, as many as hardware has, so that they compare.
         log_p: Importance-weighted estimate of log p(x) with q*, a lower bound in expectation.
         best: L[q*].
         encoded: L[q], q of the encoder that belongs to this decoder.
@@ -196,28 +197,30 @@ def measure_gaps(
         return [weigh_draws(side, each, each.noise(seed, stream, draws)) for each in posteriors]
 
     ours = weigh(software, encoded)
-    found = Gaps(len(encoded), _gaps(weigh(software, best), ours))
+    common = max(software.draws) if hardware is None else min(max(software.draws), max(hardware[0].draws))
+    found = Gaps(len(encoded), _gaps(weigh(software, best), ours, common))
     if hardware is None:
         return found
     circuit, read = hardware
-    crossed = _bounds(weigh(software, read))
+    crossed = _bounds(weigh(software, read), common)
     return replace(
         found,
         crossed=Gap.of(crossed),
-        encoder_cost=Gap.of(_bounds(ours) - crossed),
-        hardware=_gaps(weigh(circuit, best), weigh(circuit, read)),
+        encoder_cost=Gap.of(_bounds(ours, common) - crossed),
+        hardware=_gaps(weigh(circuit, best), weigh(circuit, read), common),
     )
 
 
-def _gaps(best: Sequence[Tensor], encoded: Sequence[Tensor]) -> DecoderGaps:
+def _gaps(best: Sequence[Tensor], encoded: Sequence[Tensor], common: int) -> DecoderGaps:
+    """Return the gaps from log weights under q* and under the encoder's q; ELBOs are means of the first `common`."""
     log_p = np.array([float(weights.logsumexp(0)) - math.log(len(weights)) for weights in best])
-    bound, own = _bounds(best), _bounds(encoded)
+    bound, own = _bounds(best, common), _bounds(encoded, common)
     figures = (Gap.of(values) for values in (log_p, bound, own, log_p - bound, bound - own))
     return DecoderGaps(len(best[0]), *figures)
 
 
-def _bounds(weights: Sequence[Tensor]) -> Array:
-    return np.array([float(each.mean()) for each in weights])
+def _bounds(weights: Sequence[Tensor], common: int) -> Array:
+    return np.array([float(each[:common].mean()) for each in weights])
 
 
 def _batches(posteriors: Sequence[Posterior], vocabulary: int) -> list[list[int]]:

@@ -80,7 +80,7 @@ def test_the_gaps_of_a_linear_model_are_those_of_the_closed_form() -> None:
     def weigh(posteriors: list[Posterior]) -> list[torch.Tensor]:
         return [module.weigh_draws(side, each, each.noise(0, 0, 4000)) for each in posteriors]  # type: ignore[arg-type]
 
-    found = module._gaps(weigh(best), weigh(amortised))
+    found = module._gaps(weigh(best), weigh(amortised), 4000)
 
     field = torch.distributions.MultivariateNormal(mean, torch.diag(1 / diagonal))
     wanted = torch.distributions.kl_divergence(field, posterior)

@@ -77,9 +77,14 @@ def test_ideal_hardware_adds_no_inference_gap() -> None:
     assert found.encoder_cost is not None and found.hardware is not None and found.crossed is not None
     assert found.encoder_cost.value == pytest.approx(0, abs=1e-9)
     assert found.crossed.value == pytest.approx(found.software.encoded.value)
-    assert found.hardware.encoded.value == pytest.approx(found.software.encoded.value, abs=0.3)  # fewer draws
-    fewer = measure_gaps(software, software.encode(sentences), 0, 2).software
-    assert _values(found.hardware) == pytest.approx(_values(fewer), rel=1e-6)
+    assert _values(found.hardware) == pytest.approx(_values(found.software), rel=1e-6)
+
+    more = measure_gaps(
+        SoftwareSide(software.model), software.encode(sentences), 0, 2, (hardware, hardware.encode(sentences))
+    )
+    assert (more.software.draws, more.hardware.draws) == (500, 50)
+    assert more.software.encoded.value == pytest.approx(found.software.encoded.value)  # means over the same 50
+    assert more.software.log_p.value != found.software.log_p.value
 
 
 def _values(gaps: object) -> list[float]:
