@@ -19,9 +19,8 @@ from hvae_mnn.model.corpus import Sentence, Text, Vocabulary, load_text
 from hvae_mnn.model.information import (
     active_units,
     importance_nll,
-    log_prior_ratio,
     mean_kl_steps,
-    mutual_information,
+    posterior_information,
 )
 from hvae_mnn.model.measures import choose, evaluate_likelihood
 from hvae_mnn.model.posteriors import Posterior, Report, encode_sentences, reconstruction
@@ -120,12 +119,12 @@ def evaluate_paper(
         progress: Called with the stage, what is done and what there is.
     """
     posteriors = encode_sentences(model, sentences)
-    means = [posterior.driving()[0] for posterior in posteriors]
+    means = [posterior.centre() for posterior in posteriors]
     costs = _costs(model, posteriors, means, _stage(progress, "paper: reconstruction"))
     kl = [float(posterior.kl_steps().mean()) for posterior in posteriors]
     ordered = sorted(posteriors, key=lambda posterior: len(posterior.ids))
     batches = [ordered[start : start + BATCH] for start in range(0, len(ordered), BATCH)]
-    information = [len(batch) * _information(batch, seed, _BATCH_INFORMATION) for batch in batches]
+    information = [len(batch) * posterior_information(batch, seed, _BATCH_INFORMATION) for batch in batches]
     return PaperColumn(
         tokens=float(np.mean([len(sentence) + 2 for sentence in sentences])),
         unknown=unknown,
@@ -166,9 +165,9 @@ def evaluate_honest(
         importance={k: _from_subset(costs + kl, drawn, values, tokens) for k, values in weighted.items()},
         importance_sentences=len(drawn),
         prior=_estimate(prior, tokens),
-        mutual_information=_information(posteriors, seed, _INFORMATION),
+        mutual_information=posterior_information(posteriors, seed, _INFORMATION),
         ceiling=math.log(len(posteriors)),
-        active_units=active_units(torch.stack([posterior.driving()[0][-1] for posterior in posteriors])),
+        active_units=active_units(torch.stack([posterior.centre()[-1] for posterior in posteriors])),
         latent=model.config.latent,
         kl_steps=curve,
         kl_counts=counts,
@@ -192,7 +191,7 @@ def importance_bounds(
     for done, posterior in enumerate(posteriors, start=1):
         eps = posterior.noise(seed, _IMPORTANCE, max(samples))
         costs = reconstruction(model, [posterior.ids] * len(eps), list(posterior.latents(eps)))
-        log_weights = log_prior_ratio(posterior, eps) - costs
+        log_weights = posterior.log_ratio(eps) - costs
         for k in samples:
             found[k].append(importance_nll(log_weights, k))
         report(done, len(posteriors))
@@ -204,7 +203,7 @@ def _likelihoods(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return -log p(x | z) of each sentence with z from its posterior, and with z from the prior."""
     from_posterior = [posterior.latents(posterior.noise(seed, _BOUND))[0] for posterior in posteriors]
-    from_prior = [posterior.noise(seed, _PRIOR)[0] for posterior in posteriors]
+    from_prior = [posterior.prior_latents(posterior.noise(seed, _PRIOR))[0] for posterior in posteriors]
     return (
         _costs(model, posteriors, from_posterior, _stage(progress, "honest: reconstruction")),
         _costs(model, posteriors, from_prior, _stage(progress, "honest: z from the prior")),
@@ -218,13 +217,6 @@ def _costs(
     if not np.all(np.isfinite(costs)):
         raise _not_finite(float(costs[~np.isfinite(costs)][0]))
     return costs
-
-
-def _information(posteriors: Sequence[Posterior], seed: int, stream: int) -> float:
-    """MI of the last latent that drives the decoder, the only one whose number is the same in all sentences."""
-    draws = torch.stack([posterior.latents(posterior.noise(seed, stream))[0, -1] for posterior in posteriors])
-    means, logvars = (torch.stack([posterior.driving()[part][-1] for posterior in posteriors]) for part in (0, 1))
-    return mutual_information(draws, means, logvars)
 
 
 def _estimate(values: NDArray[np.float64], tokens: float) -> Estimate:

@@ -1,0 +1,83 @@
+"""Planar flows, forwards and backwards (Rezende & Mohamed 2015, arXiv:1505.05770, section 4.1).
+
+    f(z) = z + u' tanh(w.z + b)        log |det df/dz| = log(1 + (1 - tanh^2(w.z + b)) w.u')
+
+with u' = u + (m(w.u) - w.u) w / |w|^2 and m(x) = softplus(x) - 1, so that w.u' > -1 and f is invertible
+(their appendix A.1). u, w and b are the encoder's outputs, different for each sentence. Shapes: `L` latent.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_HALVINGS = 60  # of the interval that holds the root in the inverse: to the last digit of a float64
+
+
+def count_parameters(latent: int, steps: int) -> int:
+    """Return how many numbers define so many flows: u, w and b of each."""
+    return steps * (2 * latent + 1)
+
+
+def planar_flow(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """Apply flows one after another.
+
+    Args:
+        z: Where to start, (..., L).
+        parameters: u, w and b of each flow, (..., steps (2 L + 1)).
+
+    Returns:
+        Where they lead, (..., L), and the sum of log |det|, (...).
+    """
+    total = torch.zeros_like(z[..., 0])
+    for u, w, b in _flows(parameters, z.shape[-1]):
+        total = total + _log_det(z, u, w, b)
+        z = z + u * torch.tanh((w * z).sum(-1, keepdim=True) + b)
+    return z, total
+
+
+def planar_inverse(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """Find where `planar_flow` started, and its sum of log |det|; the arguments are as there, best in float64.
+
+    With k = w.u' and a = w.f^-1(z) there is one equation, a + k tanh(a + b) = w.z, whose left side rises
+    since k > -1, and whose root is no farther from w.z than |k|: found by halving.
+    """
+    total = torch.zeros_like(z[..., 0])
+    for u, w, b in reversed(list(_flows(parameters, z.shape[-1]))):
+        k, aim = (w * u).sum(-1, keepdim=True), (w * z).sum(-1, keepdim=True)
+        low, high = aim - k.abs(), aim + k.abs()
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            above = middle + k * torch.tanh(middle + b) > aim
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        z = z - u * torch.tanh((low + high) / 2 + b)
+        total = total + _log_det(z, u, w, b)
+    return z, total
+
+
+def flow_divergence(z: Tensor, logvar: Tensor, log_det: Tensor) -> Tensor:
+    """Return log q(z | x) - log N(z; 0, 1) of draws moved by a flow, less what is 0 in expectation, nats, (...).
+
+    The entropy of the Gaussian before the flow is in closed form: -1/2 sum(1 + logvar) - log_det + |z|^2 / 2.
+
+    Args:
+        z: Draws after the flow, (..., L).
+        logvar: Log variance before it, (..., L).
+        log_det: Sum of its log |det|, (...).
+    """
+    return 0.5 * z.square().sum(-1) - 0.5 * (1 + logvar).sum(-1) - log_det
+
+
+def _flows(parameters: Tensor, latent: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield u', w (..., L) and b (..., 1) of each flow."""
+    for part in torch.split(parameters, 2 * latent + 1, dim=-1):
+        u, w, b = torch.split(part, [latent, latent, 1], dim=-1)
+        inner = (w * u).sum(-1, keepdim=True)
+        wanted = functional.softplus(inner) - 1
+        yield u + (wanted - inner) * w / w.square().sum(-1, keepdim=True).clamp_min(1e-12), w, b
+
+
+def _log_det(z: Tensor, u: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    slope = 1 - torch.tanh((w * z).sum(-1, keepdim=True) + b).square()
+    return torch.log1p(slope * (w * u).sum(-1, keepdim=True))[..., 0]
