@@ -56,17 +56,18 @@ def planar_inverse(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
     return z, total
 
 
-def flow_divergence(z: Tensor, logvar: Tensor, log_det: Tensor) -> Tensor:
-    """Return log q(z | x) - log N(z; 0, 1) of draws moved by a flow, less what is 0 in expectation, nats, (...).
+def moved_divergence(start: Tensor, end: Tensor, log_det: Tensor) -> Tensor:
+    """Return by how much flows change the KL from N(0, 1), a draw at a time, nats, (...).
 
-    The entropy of the Gaussian before the flow is in closed form: -1/2 sum(1 + logvar) - log_det + |z|^2 / 2.
+    |end|^2 / 2 - |start|^2 / 2 - log_det. Its mean, and the closed KL of the Gaussian before the flows, is KL(q(z | x) || N(0, 1)): log q(z | x) =
+    log N(start) - log_det.
 
     Args:
-        z: Draws after the flow, (..., L).
-        logvar: Log variance before it, (..., L).
-        log_det: Sum of its log |det|, (...).
+        start: Draws before the flows, (..., L).
+        end: The same behind them, (..., L).
+        log_det: Sum of log |det|, (...).
     """
-    return 0.5 * z.square().sum(-1) - 0.5 * (1 + logvar).sum(-1) - log_det
+    return 0.5 * (end.square() - start.square()).sum(-1) - log_det
 
 
 def _flows(parameters: Tensor, latent: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

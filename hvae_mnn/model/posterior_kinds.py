@@ -16,13 +16,13 @@ from torch.nn import functional
 
 from hvae_mnn.model.corpus import Sentence
 from hvae_mnn.model.losses import kl_between, kl_divergence
-from hvae_mnn.model.planar import flow_divergence, planar_flow
+from hvae_mnn.model.planar import moved_divergence, planar_flow
 from hvae_mnn.model.vae import TextVae, pad_batch
 
 STEPS = 2**14
 """Most time steps of a batch, padding included; gates of the paper's sizes are then 64 MiB. Chosen."""
 _KL_STREAM = 1000  # of noise, apart from those of evaluation
-_FLOW_DRAWS, _PATH_DRAWS = 64, 8  # a KL that has no closed form is averaged over; chosen
+_FLOW_DRAWS, _PATH_DRAWS = 1024, 8  # a KL that has no closed form is averaged over; chosen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +103,7 @@ class FlowPosterior(Posterior):
 
     def latents(self, eps: Tensor) -> Tensor:
         """Return where the flows lead from mu + exp(logvar / 2) eps."""
-        return self._moved(eps, self.mu.dtype)[0]
+        return self._moved(eps, self.mu.dtype)[1]
 
     def kl_steps(self) -> Tensor:
         """Return zeros and, at the last token, the KL, (T,)."""
@@ -115,19 +115,21 @@ class FlowPosterior(Posterior):
 
     def log_ratio(self, eps: Tensor) -> Tensor:
         """Return log p(z) - log q(z | x), the flows' log |det| in it."""
-        z, log_det = self._moved(eps, torch.float64)
+        _, z, log_det = self._moved(eps, torch.float64)
         logvar = self.driving()[1].double()
         return 0.5 * (eps.double().square() + logvar - z.square()).sum((1, 2)) + log_det.sum(1)
 
     @cached_property
     def _kl(self) -> float:
-        z, log_det = self._moved(self.noise(0, _KL_STREAM, _FLOW_DRAWS), torch.float64)
-        return float(flow_divergence(z, self.driving()[1].double(), log_det).mean())
+        start, end, log_det = self._moved(self.noise(0, _KL_STREAM, _FLOW_DRAWS), torch.float64)
+        mu, logvar = (part.double() for part in self.driving())
+        return float(kl_divergence(mu, logvar).sum() + moved_divergence(start, end, log_det).mean())
 
-    def _moved(self, eps: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _moved(self, eps: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Return draws before and behind the flows (k, 1, L), and their log |det| (k, 1)."""
         mu, logvar = (part.to(dtype) for part in self.driving())
         start = mu + torch.exp(logvar / 2) * eps.to(dtype)
-        return planar_flow(start, self.flow.to(dtype).expand(len(eps), -1, -1))
+        return start, *planar_flow(start, self.flow.to(dtype).expand(len(eps), -1, -1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from hvae_mnn.model.batches import best_token, check_sentence, last_places, pad_
 from hvae_mnn.model.config import CELLS, LATENT_MODES, ModelConfig
 from hvae_mnn.model.corpus import EOS, PAD, SOS, UNK
 from hvae_mnn.model.losses import Losses, kl_between, kl_divergence, sample
-from hvae_mnn.model.planar import count_parameters, flow_divergence, planar_flow
+from hvae_mnn.model.planar import count_parameters, moved_divergence, planar_flow
 from hvae_mnn.model.recurrent import make_layer
 from hvae_mnn.model.refinement import Cost, fit_gaussian, langevin, refine, start_from_prior
 from hvae_mnn.model.step_prior import StepPrior
@@ -256,9 +256,7 @@ class TextVae(nn.Module):
         if self.config.posterior == "langevin":
             return fit_gaussian(cost, self.explore(tokens))
         steps, rate = self.config.posterior_steps, self.config.posterior_rate
-        return refine(
-            cost, mu, logvar, steps=steps, rate=rate, kl_weight=kl_weight, training=self.training and mu.requires_grad
-        )
+        return refine(cost, mu, logvar, steps=steps, rate=rate, kl_weight=kl_weight, training=self.training)
 
     def _cost(self, tokens: Tensor) -> Cost:
         return lambda z: self.losses_at(tokens, z).reconstruction()
@@ -269,11 +267,12 @@ class TextVae(nn.Module):
             part = slice(1, None) if self.config.prior == "learned" else slice(None, -1)
             return sample(belief.mu[:, part], belief.logvar[:, part], generator), None
         last = last_places(tokens, belief.mu.shape[2])
-        logvar = belief.logvar.gather(1, last)
-        z, cost = sample(belief.mu.gather(1, last), logvar, generator), None
+        mu, logvar = belief.mu.gather(1, last), belief.logvar.gather(1, last)
+        z, cost = sample(mu, logvar, generator), None
         if belief.flow is not None:
-            z, log_det = planar_flow(z, belief.flow.gather(1, last_places(tokens, belief.flow.shape[2])))
-            cost = flow_divergence(z, logvar, log_det)[:, 0]
+            start = z
+            z, log_det = planar_flow(start, belief.flow.gather(1, last_places(tokens, belief.flow.shape[2])))
+            cost = (kl_divergence(mu, logvar) + moved_divergence(start, z, log_det))[:, 0]
         return z.expand(-1, tokens.shape[1] - 1, -1), cost
 
     def _kl(self, tokens: Tensor, belief: Belief, inputs: Tensor, hidden: Tensor, flow_kl: Tensor | None) -> Tensor:
