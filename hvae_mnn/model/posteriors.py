@@ -17,6 +17,8 @@ __all__ = ["SCORES", "STEPS", "Posterior", "Report", "encode_sentences", "length
 SCORES = 2**22
 """Most word scores held at once: 16 MiB of 32-bit floats. Chosen."""
 
+_SEARCHED = 2**24  # scores of a batch whose posteriors are found by gradient steps; 64 MiB, a few times over. Chosen
+
 Report = Callable[[int, int], None]
 
 
@@ -24,8 +26,10 @@ Report = Callable[[int, int], None]
 def encode_sentences(model: TextVae, sentences: Sequence[Sentence]) -> list[Posterior]:
     """Find the posterior of every sentence, without dropout: of the kind that the model's config names."""
     found: dict[int, Posterior] = {}
+    searched = model.config.posterior in ("svi", "langevin")
+    most = min(STEPS, _SEARCHED // model.config.vocabulary_size) if searched else STEPS
     with without_dropout(model):
-        for places in length_batches([len(sentence) + 2 for sentence in sentences]):
+        for places in length_batches([len(sentence) + 2 for sentence in sentences], most):
             belief = model.infer(pad_batch([sentences[place] for place in places]))
             for row, place in enumerate(places):
                 found[place] = _posterior(model, place, sentences[place], belief, row)
@@ -67,11 +71,11 @@ def reconstruction(
     return costs
 
 
-def length_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield places in order of length, so many at once that the padded batch has at most `STEPS` steps."""
+def length_batches(lengths: Sequence[int], most: int = STEPS) -> Iterator[list[int]]:
+    """Yield places in order of length, so many at once that the padded batch has at most so many steps."""
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda each: lengths[each]):
-        if batch and lengths[place] * (len(batch) + 1) > STEPS:
+        if batch and lengths[place] * (len(batch) + 1) > most:
             yield batch
             batch = []
         batch.append(place)

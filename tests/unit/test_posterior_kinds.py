@@ -13,7 +13,8 @@ from hvae_mnn.model.losses import kl_between, kl_divergence
 from hvae_mnn.model.planar import count_parameters, planar_flow, planar_inverse
 from hvae_mnn.model.posteriors import Posterior, encode_sentences, reconstruction
 from hvae_mnn.model.refinement import fit_gaussian, langevin, refine
-from hvae_mnn.model.vae import ModelConfig, TextVae, pad_batch
+from hvae_mnn.model.sampling import say_from_prior
+from hvae_mnn.model.vae import ModelConfig, TextVae, best_token, pad_batch
 
 SENTENCES = [(4, 5, 6), (7, 4), (8, 8, 5, 9, 6)]
 KINDS: dict[str, dict[str, Any]] = {
@@ -82,6 +83,41 @@ def test_posteriors_do_not_depend_on_the_batch(kind: str) -> None:
         (alone,) = encode_sentences(model, [ids])
         torch.testing.assert_close(alone.mu, together[place].mu, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(alone.logvar, together[place].logvar, rtol=1e-9, atol=1e-9)
+
+
+def test_searched_posteriors_come_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their steps need the scores of all words; the batch does not change them."""
+    model, widths = make_model("svi"), []
+    whole = encode_sentences(model, SENTENCES)
+    infer = TextVae.infer
+    monkeypatch.setattr(TextVae, "infer", lambda self, tokens: widths.append(len(tokens)) or infer(self, tokens))
+    monkeypatch.setattr("hvae_mnn.model.posteriors._SEARCHED", 12 * 10)
+
+    parts = encode_sentences(model, SENTENCES)
+
+    assert widths == [2, 1]  # 4 and 5 tokens, padded; then 7
+    for one, two in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one.mu, two.mu, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["encoder", "flow", "per-step", "prior"])
+def test_what_is_said_from_the_prior_is_what_its_latents_make_likely(kind: str) -> None:
+    """Read back with the latents that the same noise makes, each word is the most likely one."""
+    model = make_model(kind)
+    single = model.config.latent_mode == "last"
+    eps = torch.randn(30, 1 if single else 9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    said = say_from_prior(model, eps)
+
+    assert len({len(words) for words in said}) > 1
+    for words, noise in zip(said, eps, strict=True):
+        inputs = pad_batch([words])[:, :-1]
+        driving = noise[None].expand(1, inputs.shape[1], -1) if single else noise[None, : inputs.shape[1]]
+        inputs = inputs[:, : driving.shape[1]]  # where the limit came before <eos>
+        with torch.no_grad():
+            z = model.draw_prior(inputs, driving) if kind == "prior" else driving
+            logits = model.output(model.decode(inputs, z))[0]
+        assert best_token(logits).tolist()[: len(words)] == list(words)
 
 
 @pytest.mark.parametrize("kind", ["flow", "prior", "svi", "langevin"])

@@ -48,4 +48,5 @@ class LanguageModel(Hsr):
 
     name = "lm"
     latent_modes: ClassVar[tuple[str, ...]] = ("none",)
+    encoder_layers: ClassVar[tuple[int, ...]] = (1, 2)  # there is none, whatever the command it stands beside had
     defaults: ClassVar[Mapping[str, Any]] = {"latent_mode": "none"}
