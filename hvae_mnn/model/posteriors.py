@@ -71,11 +71,11 @@ def reconstruction(
     return costs
 
 
-def length_batches(lengths: Sequence[int], most: int = STEPS) -> Iterator[list[int]]:
-    """Yield places in order of length, so many at once that the padded batch has at most so many steps."""
+def length_batches(lengths: Sequence[int], most: int | None = None) -> Iterator[list[int]]:
+    """Yield places in order of length, so many at once that the padded batch has at most so many steps, or `STEPS`."""
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda each: lengths[each]):
-        if batch and lengths[place] * (len(batch) + 1) > most:
+        if batch and lengths[place] * (len(batch) + 1) > (most or STEPS):
             yield batch
             batch = []
         batch.append(place)
