@@ -23,7 +23,7 @@ from hvae_mnn.model.information import (
     active_units,
     importance_nll,
     mean_kl_steps,
-    mutual_information,
+    posterior_information,
 )
 from hvae_mnn.model.measures import choose, evaluate_likelihood
 from hvae_mnn.model.posteriors import Posterior, Report
@@ -37,7 +37,7 @@ from hvae_mnn.model.protocols import (
     published_row,
 )
 from hvae_mnn.model.quality import evaluate_quality
-from hvae_mnn.model.sides import DRAWS, Side, SoftwareSide, as_side, mean_latents
+from hvae_mnn.model.sides import DRAWS, Side, SoftwareSide, as_side
 from hvae_mnn.model.splits import PLAIN, ReadSplit, check_plain, read_split
 from hvae_mnn.model.vae import TextVae
 
@@ -222,12 +222,12 @@ def evaluate_paper(
     """
     side = as_side(model)
     posteriors = side.encode(sentences)
-    means = [mean_latents(posterior) for posterior in posteriors]
+    means = [posterior.centre() for posterior in posteriors]
     costs = _costs(side, posteriors, means, _stage(progress, "paper: reconstruction"))
     kl = [float(posterior.kl_steps().mean()) for posterior in posteriors]
     ordered = sorted(posteriors, key=lambda posterior: len(posterior.ids))
     batches = [ordered[start : start + BATCH] for start in range(0, len(ordered), BATCH)]
-    information = [len(batch) * _information(batch, seed, _BATCH_INFORMATION) for batch in batches]
+    information = [len(batch) * posterior_information(batch, seed, _BATCH_INFORMATION) for batch in batches]
     return PaperColumn(
         tokens=float(np.mean([len(sentence) + 2 for sentence in sentences])),
         unknown=unknown,
@@ -271,9 +271,9 @@ def evaluate_honest(
         importance={k: _from_subset(costs + kl, drawn, values, tokens) for k, values in weighted.items()},
         importance_sentences=len(drawn),
         prior=_estimate(prior, tokens),
-        mutual_information=_information(posteriors, seed, _INFORMATION),
+        mutual_information=posterior_information(posteriors, seed, _INFORMATION),
         ceiling=math.log(len(posteriors)),
-        active_units=active_units(torch.stack([mean_latents(posterior)[-1] for posterior in posteriors])),
+        active_units=active_units(torch.stack([posterior.centre()[-1] for posterior in posteriors])),
         latent=side.config.latent,
         kl_steps=curve,
         kl_counts=counts,
@@ -311,7 +311,7 @@ def _likelihoods(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return -log p(x | z) of each sentence with z from its posterior, and with z from the prior."""
     from_posterior = [posterior.latents(posterior.noise(seed, _BOUND))[0] for posterior in posteriors]
-    from_prior = [posterior.noise(seed, _PRIOR)[0] for posterior in posteriors]
+    from_prior = [posterior.prior_latents(posterior.noise(seed, _PRIOR))[0] for posterior in posteriors]
     return (
         _costs(side, posteriors, from_posterior, _stage(progress, "honest: reconstruction")),
         _costs(side, posteriors, from_prior, _stage(progress, "honest: z from the prior")),
@@ -325,13 +325,6 @@ def _costs(
     if not np.all(np.isfinite(costs)):
         raise _not_finite(float(costs[~np.isfinite(costs)][0]))
     return costs
-
-
-def _information(posteriors: Sequence[Posterior], seed: int, stream: int) -> float:
-    """MI of the last latent that drives the decoder, the only one whose number is the same in all sentences."""
-    draws = torch.stack([posterior.latents(posterior.noise(seed, stream))[0, -1] for posterior in posteriors])
-    means, logvars = (torch.stack([posterior.driving()[part][-1] for posterior in posteriors]) for part in (0, 1))
-    return mutual_information(draws, means, logvars)
 
 
 def _estimate(values: NDArray[np.float64], tokens: float) -> Estimate:

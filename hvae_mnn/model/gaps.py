@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from hvae_mnn.errors import CheckpointError
 from hvae_mnn.model.corpus import PAD, Sentence
-from hvae_mnn.model.information import log_prior_ratio
 from hvae_mnn.model.posteriors import SCORES, Posterior, Report
 from hvae_mnn.model.sides import Side, SoftwareSide
 from hvae_mnn.model.vae import TextVae, kl_divergence, pad_batch
@@ -159,7 +158,7 @@ def best_posteriors(
 def weigh_draws(side: Side, posterior: Posterior, eps: Tensor) -> Tensor:
     """Return log p(x | z) p(z) / q(z | x) of each z = mu + exp(logvar / 2) eps, (k,), nats."""
     costs = side.costs([posterior.ids] * len(eps), list(posterior.latents(eps)))
-    return log_prior_ratio(posterior, eps) - torch.from_numpy(costs)
+    return posterior.log_ratio(eps) - torch.from_numpy(costs)
 
 
 def measure_gaps(

@@ -11,7 +11,8 @@ from torch import Tensor
 from hvae_mnn.model.config import ModelConfig
 from hvae_mnn.model.corpus import Vocabulary
 from hvae_mnn.model.posteriors import Posterior
-from hvae_mnn.model.sides import Side, mean_latents
+from hvae_mnn.model.sampling import say_from_prior
+from hvae_mnn.model.sides import Side, SoftwareSide
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,11 @@ def prior_latents(config: ModelConfig, count: int, seed: int) -> list[Tensor]:
 
 def speak_prior(side: Side, vocabulary: Vocabulary, count: int, seed: int) -> tuple[str, ...]:
     """Return sentences that the model says greedily from z drawn from the prior."""
-    return _texts(side, vocabulary, prior_latents(side.config, count, seed))
+    drawn = prior_latents(side.config, count, seed)
+    if isinstance(side, SoftwareSide):  # its prior may be a learned one
+        eps = torch.stack(drawn).to(side.model.output.weight.dtype)
+        return tuple(vocabulary.decode(ids) for ids in say_from_prior(side.model, eps))
+    return _texts(side, vocabulary, drawn)
 
 
 def interpolate(side: Side, vocabulary: Vocabulary, posteriors: Sequence[Posterior], count: int) -> Interpolation:
@@ -51,7 +56,7 @@ def interpolate(side: Side, vocabulary: Vocabulary, posteriors: Sequence[Posteri
     On the straight line, ends included (the homotopies of Bowman et al.: Generating Sentences from a Continuous
     Space. CoNLL 2016); in `per-step`, past the end of the shorter sentence, from its last latent.
     """
-    first, last = (mean_latents(posterior) for posterior in posteriors)
+    first, last = (posterior.centre() for posterior in posteriors)
     longest = max(len(first), len(last))
     first, last = (torch.cat([z, z[-1:].expand(longest - len(z), -1)]) for z in (first, last))
     points = [first + (last - first) * share for share in np.linspace(0, 1, count)]

@@ -9,7 +9,7 @@ from torch import Tensor
 from hvae_mnn.model.bleu import corpus_bleu
 from hvae_mnn.model.corpus import EOS, Sentence
 from hvae_mnn.model.posteriors import Posterior, Report
-from hvae_mnn.model.sides import Side, mean_latents
+from hvae_mnn.model.sides import Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def evaluate_quality(
         report: Called with what is done and what there is.
     """
     sentences = [posterior.ids for posterior in posteriors]
-    means = [mean_latents(posterior) for posterior in posteriors]
+    means = [posterior.centre() for posterior in posteriors]
     drawn = [posterior.latents(posterior.noise(seed, stream))[0] for posterior in posteriors]
     first = _rebuild(side, sentences, means, report, 0)
     return Quality(first, _rebuild(side, sentences, drawn, report, len(sentences)), len(sentences))

@@ -109,11 +109,6 @@ def as_side(model: TextVae | Side) -> Side:
     return SoftwareSide(model) if isinstance(model, TextVae) else model
 
 
-def mean_latents(posterior: Posterior) -> Tensor:
-    """Return the latents that drive the decoder where no noise is added, (S, L)."""
-    return posterior.latents(torch.zeros_like(posterior.driving()[0])[None])[0]
-
-
 def posterior_of_arrays(place: int, ids: Sentence, mu: Array, logvar: Array, latent_mode: str) -> Posterior:
     """Return the posterior of a sentence from its mean and log variance at every step, (T, L) each, float64."""
     return Posterior(place, ids, torch.from_numpy(mu), torch.from_numpy(logvar), latent_mode)

@@ -14,7 +14,7 @@ from hvae_mnn.model.gaps import measure_gaps
 from hvae_mnn.model.generation import interpolate, prior_latents, speak_prior
 from hvae_mnn.model.posteriors import encode_sentences
 from hvae_mnn.model.quality import compare_words, evaluate_quality
-from hvae_mnn.model.sides import SoftwareSide, mean_latents
+from hvae_mnn.model.sides import SoftwareSide
 from hvae_mnn.model.vae import pad_batch
 from hvae_mnn.orchestrator import Simulation
 
@@ -109,7 +109,7 @@ def test_imperfect_hardware_costs_and_its_bounds_are_ordered() -> None:
 
 def test_read_noise_is_new_in_every_read_and_the_same_in_every_run() -> None:
     first, again = (make_sides("default", READ_NOISE)[1] for _ in range(2))
-    latents = [mean_latents(posterior) for posterior in make_sides()[0].encode(SENTENCES)]
+    latents = [posterior.centre() for posterior in make_sides()[0].encode(SENTENCES)]
 
     costs = [first.costs(SENTENCES, latents) for _ in range(2)]
 
@@ -134,7 +134,7 @@ def test_teacher_forced_words_and_costs_are_torchs(latent_mode: str) -> None:
     model = make_checkpoint(latent_mode=latent_mode).build_model()
     side = SoftwareSide(model)
     posteriors = side.encode(SENTENCES)
-    latents = [mean_latents(posterior) for posterior in posteriors]
+    latents = [posterior.centre() for posterior in posteriors]
 
     forced, costs = side.forced(SENTENCES, latents), side.costs(SENTENCES, latents)
 
@@ -150,7 +150,7 @@ def test_free_words_are_those_of_reconstruct() -> None:
     for latent_mode in ("last", "per-step"):
         model = make_checkpoint(latent_mode=latent_mode).build_model().double()
         side = SoftwareSide(model)
-        means = [mean_latents(posterior) for posterior in side.encode(SENTENCES)]
+        means = [posterior.centre() for posterior in side.encode(SENTENCES)]
         zeros = [np.zeros((1 if latent_mode == "last" else len(ids) + 2, 4)) for ids in SENTENCES]
         wanted = [each.tokens for each in model.reconstruct_all(SENTENCES, zeros)]
         said = side.speak(means)
@@ -184,7 +184,7 @@ def test_the_prior_is_standard_normal_and_the_way_is_straight() -> None:
     side = SoftwareSide(make_checkpoint().build_model())
     posteriors = side.encode(SENTENCES[:2])
     found = interpolate(side, make_checkpoint().vocabulary, posteriors, 3)
-    ends = [mean_latents(posterior) for posterior in posteriors]
+    ends = [posterior.centre() for posterior in posteriors]
     wanted = side.speak([ends[0], (ends[0] + ends[1]) / 2, ends[1]])
     assert found.said == tuple(make_checkpoint().vocabulary.decode(ids) for ids in wanted)
     assert found.first == make_checkpoint().vocabulary.decode(SENTENCES[0])
