@@ -140,25 +140,23 @@ def prune_model(
     """
     check_prunable(checkpoint)
     check_model_file(out)
-    text = load_corpus(corpus, vocabulary=checkpoint.vocabulary)
-    check_words(text)
-    count = min(sentences, len(text.train))
-    train, _ = choose_sentences(text, checkpoint.config.max_length, count, seed)
-    if len(text.test) < 2:
-        raise CorpusError(f"corpus {text.name!r} has {len(text.test)} test sentence; expected at least 2. Add some.")
+    size = _size(checkpoint, hardware)
+    text, longest = load_corpus(corpus, vocabulary=checkpoint.vocabulary), checkpoint.config.max_length
+    _check_corpus(text)
+    count = max(1, min(sentences, sum(len(ids) <= longest for ids in text.train)))
+    train, _ = choose_sentences(text, longest, count, seed)
     new, kept = _prune(checkpoint, text, choose(train, count, seed), threshold, hidden_threshold, seed, progress)
     new = calibrated(new, text.name, train, count, seed, progress)
     before = _bounds(checkpoint, text.test, seed)
     after = _bounds(new, text.test, seed, kept.latent, checkpoint.config.latent)
-    save_checkpoint(replace(new, metrics=measure_all(new.build_model(), text.test, seed=seed)), out)
     change = (after - before).sum(0)
-    return PruneReport(
+    report = PruneReport(
         corpus=text.name,
         threshold=threshold,
         hidden_threshold=hidden_threshold,
         seed=seed,
         hardware_name=hardware_name,
-        before=_size(checkpoint, hardware),
+        before=size,
         after=_size(new, hardware),
         bound_before=_bound(before),
         bound_after=_bound(after),
@@ -166,6 +164,8 @@ def prune_model(
         change_error=float(change.std(ddof=1)) / math.sqrt(len(change)),
         test_sentences=len(text.test),
     )
+    save_checkpoint(replace(new, metrics=measure_all(new.build_model(), text.test, seed=seed)), out)
+    return report
 
 
 def check_model_file(out: Path) -> None:
@@ -184,6 +184,17 @@ def check_model_file(out: Path) -> None:
         raise ArtifactError(
             f"{out}: the file holds something else than a model, which would be lost; choose another --out"
         ) from None
+
+
+def _check_corpus(text: Corpus) -> None:
+    """Refuse a corpus in other words than the model's, or with too few sentences for a variance."""
+    check_words(text)
+    for split, found in (("validation", text.valid), ("test", text.test)):
+        if len(found) < 2:
+            raise CorpusError(
+                f"corpus {text.name!r} has {len(found)} {split} sentence; expected at least 2 for a variance. "
+                "Add some."
+            )
 
 
 def _prune(
