@@ -192,8 +192,7 @@ def _check_corpus(text: Corpus) -> None:
     for split, found in (("validation", text.valid), ("test", text.test)):
         if len(found) < 2:
             raise CorpusError(
-                f"corpus {text.name!r} has {len(found)} {split} sentence; expected at least 2 for a variance. "
-                "Add some."
+                f"corpus {text.name!r} has {len(found)} {split} sentence; expected at least 2 for a variance. Add some."
             )
 
 
