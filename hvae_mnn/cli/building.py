@@ -16,21 +16,35 @@ if TYPE_CHECKING:
     from hvae_mnn.build import Build
 
 
-def _encoder_pair(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, str] | None:
+def _encoder_cells(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     cells = text.split("+")
-    if len(cells) != 2:
-        raise click.BadParameter(f"{text!r}: expected two cells, such as lstm+gru")
-    return cells[0], cells[1]
+    if len(cells) > 2:
+        raise click.BadParameter(f"{text!r}: expected two cells, such as lstm+gru, or one")
+    return tuple(cells)
+
+
+def _objective_options(
+    context: click.Context, option: click.Parameter, pairs: tuple[str, ...]
+) -> tuple[tuple[str, float], ...] | None:
+    found = []
+    for text in pairs:
+        key, equals, value = text.partition("=")
+        try:
+            found.append((key.strip(), float(value)))
+        except ValueError:
+            expected = "a number" if equals else "KEY=VALUE"
+            raise click.BadParameter(f"{text!r}: expected {expected}, such as cycles=4") from None
+    return tuple(found) or None
 
 
 def _widths(context: click.Context, option: click.Parameter, text: str | None) -> int | tuple[int, ...] | None:
     if text is None:
         return None
     parts = text.split(",")
-    if len(parts) not in (1, 3) or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise click.BadParameter(f"{text!r}: expected one width, such as 256, or three, such as 256,128,200")
+    if len(parts) > 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{text!r}: expected one width, such as 256, or one a layer, such as 256,128,200")
     return int(text) if len(parts) == 1 else tuple(int(part) for part in parts)
 
 
@@ -48,10 +62,24 @@ def _widths(context: click.Context, option: click.Parameter, text: str | None) -
 @click.option("--preset", type=click.Choice(["tiny", "grammar", "paper"]), default="tiny", show_default=True)
 @click.option("--out", required=True, type=FOLDER, help="Checkpoint to write.")
 @click.option(
+    "--objective",
+    metavar="NAME",
+    help="What is minimised and how: hsr, twr, vae, cyclical, lagging, bn, sa, short-run, prior, flow or lm.  "
+    "[default: hsr]",
+)
+@click.option(
+    "--objective-option",
+    "objective_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_objective_options,
+    help="A number that the objective takes, e.g. cycles=4; docs/objectives.md has them. Repeatable.",
+)
+@click.option(
     "--encoder",
-    metavar="CELL+CELL",
-    callback=_encoder_pair,
-    help="Cells of encoder 1 and 2 (lstm, gru, rnn), e.g. gru+lstm.",
+    metavar="CELL[+CELL]",
+    callback=_encoder_cells,
+    help="Cells of encoder 1 and 2 (lstm, gru, rnn), e.g. gru+lstm; or of the only encoder layer.",
 )
 @click.option("--decoder", type=click.Choice(["lstm", "gru", "rnn"]), help="Cell of the decoder.")
 @click.option(
@@ -63,9 +91,9 @@ def _widths(context: click.Context, option: click.Parameter, text: str | None) -
 @click.option("--embedding", type=click.IntRange(min=1), help="Width of the word embeddings.")
 @click.option(
     "--hidden",
-    metavar="N|N,N,N",
+    metavar="N|N,N[,N]",
     callback=_widths,
-    help="Width of the recurrent layers, or of encoder 1, encoder 2 and decoder.",
+    help="Width of the recurrent layers, or of each encoder layer and the decoder.",
 )
 @click.option("--latent", type=click.IntRange(min=1), help="Width of z.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training split.")
@@ -103,11 +131,13 @@ def train(
 
     from hvae_mnn.model.corpus import load_corpus
     from hvae_mnn.model.grammar import ENGLISH
+    from hvae_mnn.model.objectives import find_objective
     from hvae_mnn.model.training import PRESETS
     from hvae_mnn.model.training import train as train_model
 
     changes = {name: value for name, value in options.items() if value is not None}
-    config = replace(PRESETS[preset], **changes)
+    usual = find_objective(changes.get("objective", "hsr")).defaults
+    config = replace(PRESETS[preset], **{**usual, **changes})
     command = shlex.join(["hvae-mnn", *sys.argv[1:]])
     with training_progress() as report:
         checkpoint = train_model(
