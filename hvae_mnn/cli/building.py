@@ -124,8 +124,8 @@ def train(
     """Train a model.
 
     The same command continues a run that was interrupted. Options that are not given keep the
-    preset's values. The checkpoint is the epoch with the lowest validation loss, measured on the
-    test split.
+    preset's values, but for the few that an objective sets (docs/objectives.md). The checkpoint is
+    the epoch with the lowest validation loss, measured on the test split.
     """
     from dataclasses import replace
 
