@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hvae_mnn.cli.options import FOLDER, hardware_option, json_option, name_hardware, set_option, workers_option
+from hvae_mnn.cli.studying import check_usage, train_study
 from hvae_mnn.command import Command
 from hvae_mnn.terminal import print_ir_drop, print_programmed, print_table, simulation_progress, training_progress
 
@@ -50,7 +51,8 @@ def _widths(context: click.Context, option: click.Parameter, text: str | None) -
 
 @click.command(
     cls=Command,
-    epilog="hvae-mnn train --corpus grammar --preset grammar --out model.pt",
+    epilog="hvae-mnn train --corpus grammar --preset grammar --out model.pt\n"
+    "hvae-mnn train --corpus ptb/ --study study.toml --out study/",
     interrupted="the same command goes on from the last saved state",
 )
 @click.option(
@@ -60,7 +62,19 @@ def _widths(context: click.Context, option: click.Parameter, text: str | None) -
     help="`grammar`, or a folder with NAME.train.txt, NAME.valid.txt and NAME.test.txt.",
 )
 @click.option("--preset", type=click.Choice(["tiny", "grammar", "paper"]), default="tiny", show_default=True)
-@click.option("--out", required=True, type=FOLDER, help="Checkpoint to write.")
+@click.option("--out", required=True, type=FOLDER, help="Checkpoint to write; with --study a folder.")
+@click.option(
+    "--study",
+    type=FOLDER,
+    metavar="FILE",
+    help="TOML of several models to train and measure, one after another; it has all settings.",
+)
+@click.option("--only", multiple=True, metavar="ROW", help="Run this row of the study only. Repeatable.")
+@click.option(
+    "--importance-sentences",
+    type=click.IntRange(min=2),
+    help="Test sentences to draw for a study's importance weighting.  [default: 50]",
+)
 @click.option(
     "--objective",
     metavar="NAME",
@@ -113,31 +127,37 @@ def _widths(context: click.Context, option: click.Parameter, text: str | None) -
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of everything random in training.  [default: 0]")
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as one JSON object.")
+@click.pass_context
 def train(
+    context: click.Context,
+    /,
     corpus: str,
     preset: str,
     out: Path,
+    study: Path | None,
+    only: tuple[str, ...],
+    importance_sentences: int | None,
     threads: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train a model.
+    """Train a model, or the models of a study.
 
     The same command continues a run that was interrupted. Options that are not given keep the
     preset's values, but for the few that an objective sets (docs/objectives.md). The checkpoint is
-    the epoch with the lowest validation loss, measured on the test split.
+    the epoch with the lowest validation loss, measured on the test split. A study writes NAME.pt and
+    NAME.json for each row, and results.md and results.csv with all of them (docs/studies.md).
     """
-    from dataclasses import replace
-
+    check_usage(context)
+    if study is not None:
+        train_study(study, corpus, out, only, importance_sentences, threads, as_json)
+        return
     from hvae_mnn.model.corpus import load_corpus
     from hvae_mnn.model.grammar import ENGLISH
-    from hvae_mnn.model.objectives import find_objective
-    from hvae_mnn.model.training import PRESETS
+    from hvae_mnn.model.settings import make_config
     from hvae_mnn.model.training import train as train_model
 
-    changes = {name: value for name, value in options.items() if value is not None}
-    usual = find_objective(changes.get("objective", "hsr")).defaults
-    config = replace(PRESETS[preset], **{**usual, **changes})
+    config = make_config(preset, {name: value for name, value in options.items() if value is not None})
     command = shlex.join(["hvae-mnn", *sys.argv[1:]])
     with training_progress() as report:
         checkpoint = train_model(

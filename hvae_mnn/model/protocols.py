@@ -59,7 +59,9 @@ class Published:
         perplexity: As printed there.
         kl: Nats a sentence, as printed there.
         tokens: Tokens a sentence that the row counted.
-        baseline_tokens: Tokens a sentence that the baselines of the same table counted.
+        baseline_tokens: Tokens a sentence that the baselines of the same table counted, where known.
+        corpus: Test split that it is of.
+        protocol: How it was counted: `paper` or `honest`.
     """
 
     name: str
@@ -67,7 +69,9 @@ class Published:
     perplexity: float
     kl: float
     tokens: float
-    baseline_tokens: float
+    baseline_tokens: float | None = None
+    corpus: str = "ptb"
+    protocol: str = "paper"
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as plain values."""
@@ -75,6 +79,15 @@ class Published:
 
 
 PTB_PAPER = Published("HSR-VAE, Hu & Yang 2023", 79.4, 30.2, 9.1, 23.32, 21.917)
+PUBLISHED = (
+    PTB_PAPER,
+    # Table 2 prints the second of these without its cells; the tokens are NLL / ln PPL of what is printed.
+    Published("HSR-VAE lstm+lstm, Hu & Yang 2023", 310.4, 45.6, 8.8, tokens_counted(310.4, 45.6), corpus="yahoo"),
+    Published("HSR-VAE gru+gru, Hu & Yang 2023", 290.7, 35.8, 8.7, tokens_counted(290.7, 35.8), corpus="yahoo"),
+)
+"""Rows of the tables of Hu & Yang 2023, counted as in TWR-VAE."""
+NOT_AVAILABLE = ("yelp", "yahoo")
+"""Corpora of those tables whose training text cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from hvae_mnn.errors import TrainingError
@@ -165,3 +165,13 @@ PRESETS: Mapping[str, TrainConfig] = {
         precision="bfloat16",
     ),
 }
+
+
+def make_config(preset: str, changes: Mapping[str, Any]) -> TrainConfig:
+    """Return a preset with some values changed, and with what their objective sets where it is not among them.
+
+    Raises:
+        TrainingError: There is no such objective, or the values make no sense together.
+    """
+    usual = find_objective(changes.get("objective", PRESETS[preset].objective)).defaults
+    return replace(PRESETS[preset], **{**usual, **changes})

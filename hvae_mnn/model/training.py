@@ -23,9 +23,20 @@ from hvae_mnn.model.corpus import Corpus, Sentence
 from hvae_mnn.model.measures import evaluate_likelihood, measure_all
 from hvae_mnn.model.objectives.base import parameters_of
 from hvae_mnn.model.settings import ADDED, PRESETS, TrainConfig
+from hvae_mnn.model.threads import torch_threads
 from hvae_mnn.model.vae import TextVae, pad_batch
 
-__all__ = ["PRESETS", "Progress", "TrainConfig", "TrainingEvent", "epoch_batches", "state_path", "train"]
+__all__ = [
+    "PRESETS",
+    "Progress",
+    "TrainConfig",
+    "TrainingEvent",
+    "check_state",
+    "epoch_batches",
+    "run_settings",
+    "state_path",
+    "train",
+]
 
 STATE_FORMAT = "hvae-mnn training state"
 STATE_VERSION = 1
@@ -91,22 +102,33 @@ def train(
             f"{out} is a folder; expected the name of a checkpoint file to write. Choose another --out."
         )
     _check_lengths(corpus, config)
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads or threads_before)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            run = _Run(corpus, config, Path(out), progress, seconds_between_saves)
-            run.resume_or_start()
-            run.fit()
-            return run.finish(provenance or {})
-    finally:
-        torch.set_num_threads(threads_before)
+    with torch_threads(threads), torch.random.fork_rng(devices=[]):
+        run = _Run(corpus, config, Path(out), progress, seconds_between_saves)
+        run.resume_or_start()
+        run.fit()
+        return run.finish(provenance or {})
 
 
 def state_path(out: str | Path) -> Path:
     """Return where the state of an unfinished run to `out` lies."""
     path = Path(out)
     return path.with_name(path.name + ".training")
+
+
+def check_state(corpus: Corpus, config: TrainConfig, out: str | Path) -> None:
+    """Refuse to go on with a run that was started with something else; nothing is done without a state.
+
+    Raises:
+        TrainingError: The state beside `out` belongs to another run, or is none.
+    """
+    path = state_path(out)
+    if not path.exists():
+        return
+    state = _load_state(path)
+    try:
+        _check_identity(_identity(corpus, config), state["identity"], path)
+    except (KeyError, TypeError) as error:
+        raise _foreign_state(path) from error
 
 
 def epoch_batches(sentences: tuple[Sentence, ...], batch: int, seed: int, epoch: int) -> list[list[int]]:
@@ -185,7 +207,7 @@ class _Run:
             checkpoint,
             metrics=measure_all(model, self.corpus.test, seed=self.config.seed)
             | {"best_epoch": float(self.best_epoch), "valid_loss": self.best_loss},
-            provenance=_provenance(self.corpus, self.config) | dict(provenance),
+            provenance=run_settings(self.corpus, self.config) | dict(provenance),
         )
         save_checkpoint(checkpoint, self.out, precision=self.config.precision)
         state_path(self.out).unlink(missing_ok=True)
@@ -246,16 +268,11 @@ class _Run:
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
-    def _identity(self) -> dict[str, Any]:
-        """What decides the weights; precision only rounds them at the end, so a run may finish at another."""
-        settings = {name: value for name, value in self.config.stored().items() if name != "precision"}
-        return settings | {"corpus": self.corpus.fingerprint()}
-
     def _save(self) -> None:
         state = {
             "format": STATE_FORMAT,
             "version": STATE_VERSION,
-            "identity": self._identity(),
+            "identity": _identity(self.corpus, self.config),
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "random": torch.get_rng_state(),
@@ -268,7 +285,7 @@ class _Run:
 
     def _restore(self, state: Mapping[str, Any], path: Path) -> None:
         try:
-            _check_identity({**ADDED, **self._identity()}, {**ADDED, **state["identity"]}, path)
+            _check_identity(_identity(self.corpus, self.config), state["identity"], path)
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
             torch.set_rng_state(state["random"])
@@ -308,7 +325,14 @@ def _foreign_state(path: Path) -> TrainingError:
     )
 
 
+def _identity(corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
+    """What decides the weights; precision only rounds them at the end, so a run may finish at another."""
+    settings = {name: value for name, value in config.stored().items() if name != "precision"}
+    return settings | {"corpus": corpus.fingerprint()}
+
+
 def _check_identity(expected: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
+    expected, found = {**ADDED, **expected}, {**ADDED, **found}
     names = [name for name in expected if _plain(expected[name]) != _plain(found.get(name))]
     if names:
         pairs = ", ".join(
@@ -335,6 +359,7 @@ def _check_lengths(corpus: Corpus, config: TrainConfig) -> None:
             )
 
 
-def _provenance(corpus: Corpus, config: TrainConfig) -> dict[str, str]:
+def run_settings(corpus: Corpus, config: TrainConfig) -> dict[str, str]:
+    """Return the corpus and all settings of a run, as checkpoints have them in their provenance."""
     settings = {name: str(_plain(value)) for name, value in config.stored().items()}
     return {"corpus": corpus.name, "corpus_sha256": corpus.fingerprint(), **settings}
