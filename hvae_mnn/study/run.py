@@ -22,7 +22,7 @@ from hvae_mnn.model.corpus import Corpus, load_corpus
 from hvae_mnn.model.evaluation import Extent, evaluate
 from hvae_mnn.model.evaluation import Progress as EvaluationProgress
 from hvae_mnn.model.threads import torch_threads
-from hvae_mnn.model.training import Progress, check_state, run_settings, train
+from hvae_mnn.model.training import Progress, check_state, run_settings, state_path, train
 from hvae_mnn.study.plan import Row, Study
 from hvae_mnn.study.results import Record, make_records, write_results
 
@@ -86,11 +86,22 @@ def run_study(
     with _held(out), torch_threads(threads or study.threads):
         run = _StudyRun(study, words, corpus, out, importance_sentences, dict(provenance or {}), screen)
         for row in rows:
-            run.check(row)
+            with _named(row):
+                run.check(row)
         for number, row in enumerate(rows, start=1):
-            run.run(row, f"row {row.name} ({number} of {len(rows)})")
+            with _named(row):
+                run.run(row, f"row {row.name} ({number} of {len(rows)})")
             run.write()
         return run.records()
+
+
+@contextmanager
+def _named(row: Row) -> Iterator[None]:
+    """Say of which row an error is."""
+    try:
+        yield
+    except UserError as error:
+        raise StudyError(f"row {row.name}: {error}") from None
 
 
 @contextmanager
@@ -135,21 +146,17 @@ class _StudyRun:
         """Refuse a row whose files are of something else.
 
         Raises:
-            StudyError: They are.
+            StudyError: They are, or are damaged.
+            TrainingError: The state of the row's training is of something else.
+            CheckpointError: The row's model cannot be opened.
         """
         model = self._model(row)
-        try:
-            check_state(self.words, row.config, model)
-            if self._figures(row).exists():
-                _load_json(self._figures(row), _ROW_FORMAT)
-            if not model.exists():
-                return
-            changes = self._changes(row, load_checkpoint(model))
-        except UserError as error:
-            raise StudyError(f"row {row.name}: {error}") from None
-        if changes:
+        check_state(self.words, row.config, model)
+        if self._figures(row).exists():
+            _load_json(self._figures(row), _ROW_FORMAT)
+        if model.exists() and (changes := self._changes(row, load_checkpoint(model))):
             raise StudyError(
-                f"row {row.name}: {model} was trained with {', '.join(changes)}; expected the same. Delete {model} to "
+                f"{model} was trained with {', '.join(changes)}; expected the same. Delete {model} to "
                 "train it again, give the row another name, or name the rows to run with --only"
             )
 
@@ -210,14 +217,14 @@ class _StudyRun:
 
     def _train(self, row: Row, label: str) -> Checkpoint:
         self.screen.tell(f"{label}: training")
-        began = time.monotonic()
+        began, spent = time.monotonic(), 0.0
+        if state_path(self._model(row)).exists():
+            spent = self.seconds.get(row.name, 0.0)
         try:
             with self.screen.training() as progress:
                 return train(self.words, row.config, self._model(row), progress=progress, provenance=self.provenance)
-        except UserError as error:
-            raise StudyError(f"row {row.name}: {error}") from None
         finally:
-            self.seconds[row.name] = self.seconds.get(row.name, 0.0) + time.monotonic() - began
+            self.seconds[row.name] = spent + time.monotonic() - began
             self._write_mark()
 
     def _plain(self, row: Row) -> Checkpoint | None:

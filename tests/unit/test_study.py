@@ -218,12 +218,14 @@ def test_an_interrupted_study_goes_on_to_the_same_table(
     assert (cut / "lm.json").exists() and (cut / "vae.pt.training").exists() and not (cut / "vae.pt").exists()
     so_far = _csv(cut)
     assert list(so_far["status"]) == ["not run yet", "measured"]
+    before = json.loads((cut / "study.json").read_text())["seconds"]["vae"]
 
     told: list[str] = []
     _run(plan, words, cut, told)
 
     assert told == ["row lm (1 of 2): finished before", "row vae (2 of 2): training", "row vae (2 of 2): measuring"]
     pd.testing.assert_frame_equal(_csv(cut), _csv(whole))
+    assert json.loads((cut / "vae.json").read_text())["seconds"] > before > 0
     assert not list(cut.glob("*.training")) and not list(cut.glob(".*"))
 
 
