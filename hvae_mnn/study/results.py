@@ -63,6 +63,7 @@ _HEADS = {
 _LEFT = ("model", "objective", "cells", "corpus", "protocol", "status", "note")
 _SHORT = (
     "model",
+    "corpus",
     "protocol",
     "status",
     "nll",
@@ -241,7 +242,7 @@ def _show(record: Record, name: str) -> str:
     if value is None:
         return ""
     if name == "mi" and record["mi_ceiling"] is not None:
-        return f"{value:.2f} ({record['mi_ceiling']:.2f})"
+        return f"{_round(value)} ({_round(record['mi_ceiling'])})"
     if name == "active_units":
         return f"{value} of {record['latent']}"
     if name == "epochs" and record["best_epoch"] is not None:
@@ -250,6 +251,8 @@ def _show(record: Record, name: str) -> str:
         return f"{value:.0f}"
     if name in ("nll", "perplexity", "kl") and record["status"] == PUBLISHED_STATUS:
         return f"{value:.1f}"  # as printed there
-    if isinstance(value, float):
-        return f"{value:.2f}"
-    return str(value)
+    return _round(value) if isinstance(value, float) else str(value)
+
+
+def _round(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # no minus before zero

@@ -379,3 +379,12 @@ def test_the_table_is_markdown_with_columns_in_line(study: Callable[[str], Any])
     assert (lm["epochs"], lm["seconds"], lm["note"]) == ("2 (best 2)", "3", "exact: no latent")
     assert cells[3][:1] == ["later"] and "not run yet" in cells[3]
     assert {"79.4", "30.2", "9.1", "published"} <= set(cells[4])
+
+
+def test_a_little_less_than_nothing_is_shown_as_nothing(study: Callable[[str], Any]) -> None:
+    plan = study(COMMON + '[row.lm]\nobjective = "lm"\n')
+    (record,) = make_records(plan, {"lm": _figures(None)})
+
+    lines = format_table([record | {"mi": -0.001, "mi_ceiling": 4.158, "kl": -0.006}])
+
+    assert "0.00 (4.16)" in lines[2] and "-0.00" not in lines[2] and "-0.01" in lines[2]
