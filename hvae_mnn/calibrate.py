@@ -128,9 +128,9 @@ def calibrate_build(
     hardware = override_hardware(build.manifest.hardware, given)
     name = " ".join((build.manifest.hardware_name, *given))
     text = load_corpus(corpus, vocabulary=build.checkpoint.vocabulary)
-    unknown = _check_words(text)
-    train, held_out = _choose_sentences(text, build.checkpoint.config.max_length, sentences, seed)
-    checkpoint = _calibrated(build, text.name, train, sentences, seed, progress)
+    unknown = check_words(text)
+    train, held_out = choose_sentences(text, build.checkpoint.config.max_length, sentences, seed)
+    checkpoint = calibrated(build.checkpoint, text.name, train, sentences, seed, progress)
     new = compile_model(checkpoint, hardware, name)
     layers = _compare(build, new, held_out, seed, progress)
     save_build(new, folder, force=True)
@@ -149,8 +149,12 @@ def measure_reads(build: Build, inputs: Mapping[str, NDArray[np.floating]]) -> d
         return {name: _measure(build.layer(name), values, engine, exact, cycles) for name, values in inputs.items()}
 
 
-def _check_words(corpus: Corpus) -> float:
-    """Return the share of words that the model does not know; refuse a text that is not its own."""
+def check_words(corpus: Corpus) -> float:
+    """Return the share of words that the model does not know; refuse a text that is not its own.
+
+    Raises:
+        CorpusError: Nearly all are unknown.
+    """
     words = [word for split in (corpus.train, corpus.valid) for ids in split for word in ids]
     unknown = words.count(UNK) / len(words)
     if unknown > _MOST_UNKNOWN:
@@ -161,10 +165,14 @@ def _check_words(corpus: Corpus) -> float:
     return unknown
 
 
-def _choose_sentences(
+def choose_sentences(
     corpus: Corpus, longest: int, count: int, seed: int
 ) -> tuple[tuple[Sentence, ...], list[Sentence]]:
-    """Return the training sentences that the model can read, and up to 200 of the validation split's."""
+    """Return the training sentences that the model can read, and up to 200 of the validation split's.
+
+    Raises:
+        CorpusError: There are fewer than `count` training sentences, or no validation sentences.
+    """
     train, valid = (tuple(ids for ids in split if len(ids) <= longest) for split in (corpus.train, corpus.valid))
     for split, found, least in (("training", train, count), ("validation", valid, 1)):
         if len(found) < least:
@@ -176,17 +184,17 @@ def _choose_sentences(
     return train, sorted((valid[place] for place in places), key=len)
 
 
-def _calibrated(
-    build: Build, corpus: str, train: tuple[Sentence, ...], count: int, seed: int, progress: Progress | None
+def calibrated(
+    checkpoint: Checkpoint, corpus: str, train: tuple[Sentence, ...], count: int, seed: int, progress: Progress | None
 ) -> Checkpoint:
-    """Return the Build's checkpoint with ranges and samples from training sentences."""
-    found = calibrate(build.checkpoint.build_model(), train, seed=seed, sentence_count=count, progress=progress)
+    """Return a checkpoint with ranges and samples from training sentences."""
+    found = calibrate(checkpoint.build_model(), train, seed=seed, sentence_count=count, progress=progress)
     return replace(
-        build.checkpoint,
+        checkpoint,
         # As the file holds them, so that compiling the Build's model.pt gives this Build again.
         calibration={layer: v.astype(np.float16).astype(np.float32) for layer, v in found.samples.items()},
         ranges=found.ranges,
-        provenance={**build.checkpoint.provenance, "calibration": f"{corpus}, {count} sentences, seed {seed}"},
+        provenance={**checkpoint.provenance, "calibration": f"{corpus}, {count} sentences, seed {seed}"},
     )
 
 

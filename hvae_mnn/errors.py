@@ -30,6 +30,10 @@ class TrainingError(UserError, RuntimeError):
     """A training run that cannot start or continue."""
 
 
+class StudyError(UserError, ValueError):
+    """A table of models to train that is malformed, or does not agree with what was trained for it."""
+
+
 class SweepError(UserError, ValueError):
     """A plan of a sweep that is malformed, or asks for what cannot be swept."""
 

@@ -62,6 +62,21 @@ def check_replaceable(folder: Path, may_replace: Callable[[Path], bool]) -> None
         )
 
 
+def write_file(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        ArtifactError: The disk failed; a file that stood there before is untouched.
+    """
+    draft = path.with_name(f".{path.name}-draft")
+    try:
+        with disk_failures(path):
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def holds_only(folder: Path, names: Collection[str]) -> bool:
     """Say whether nothing but `names` lies in a folder, so that replacing it loses nothing of the user's."""
     return {entry.name for entry in folder.iterdir()} <= set(names)

@@ -111,6 +111,7 @@ class Simulation:
         journal: Journal | None = None,
         whole: bool = True,
         digital: DigitalHalf | None = None,
+        compared: bool = True,
     ) -> None:
         """Take an engine that holds a Build.
 
@@ -121,11 +122,12 @@ class Simulation:
             journal: Steps that were read before an interruption, which are not read again; new ones are added.
             whole: Whether to keep every reading, some megabytes a step and sentence at the size of real networks.
             digital: The model's digital half where it is there already.
+            compared: Whether reads are held against exact sums; without, `errors` and `traces` stay empty.
         """
         self.build, self.engine, self.progress = build, engine, progress
         self.traces = {layer.name: LayerTrace(layer.name) for layer in build.manifest.layers}
         self.errors: dict[str, BatchErrors] = {}
-        self._journal, self._whole = journal, whole
+        self._journal, self._whole, self._compared = journal, whole, compared
         self._digital = digital or DigitalHalf.of_build(build)
         self._periphery = build.manifest.hardware.periphery
 
@@ -139,9 +141,23 @@ class Simulation:
 
     def encode(self, sentences: Sequence[Ids], noises: Sequence[Array]) -> list[Latent]:
         """Read sentences and move off their posterior means by standard normal noises; a new batch begins."""
+        per_step = self.build.checkpoint.config.latent_mode == "per-step"
+        found = []
+        for (mu, logvar), noise in zip(self.encode_steps(sentences), noises, strict=True):
+            mu, logvar = (mu, logvar) if per_step else (mu[-1], logvar[-1])
+            found.append(Latent(mu, logvar, mu + np.exp(logvar / 2) * noise))
+        return found
+
+    def encode_steps(self, sentences: Sequence[Ids]) -> list[tuple[Array, Array]]:
+        """Return the posterior's mean and log variance after every token of each sentence, (T, L) each.
+
+        T counts `<sos>` and `<eos>`, in either latent mode. A new batch begins.
+        """
         self.errors = {layer.name: BatchErrors(layer.name, len(sentences)) for layer in self.build.manifest.layers}
+        parts = self._digital.parts
         hidden = self._encode([(SOS, *ids, EOS) for ids in sentences])
-        return [self._sample(h, noise) for h, noise in zip(hidden, noises, strict=True)]
+        means = [h @ parts.mu_weight.T + parts.mu_bias for h in hidden]
+        return [(mu, h @ parts.logvar_weight.T + parts.logvar_bias) for mu, h in zip(means, hidden, strict=True)]
 
     def speak(self, latents: Sequence[Latent], expected: int, compared: bool = True) -> list[Ids]:
         """Say words greedily from each latent until `<eos>` or the model's limit.
@@ -212,14 +228,6 @@ class Simulation:
             self._report("encoder", tick + 1, int(lengths.max()) + 1)
         return [outputs[i, :length] for i, length in enumerate(lengths)]
 
-    def _sample(self, hidden: Array, noise: Array) -> Latent:
-        """Return mu, logvar and z of one sentence from encoder 2's h, (T, H)."""
-        parts = self._digital.parts
-        source = hidden[-1] if self.build.checkpoint.config.latent_mode == "last" else hidden
-        mu = source @ parts.mu_weight.T + parts.mu_bias
-        logvar = source @ parts.logvar_weight.T + parts.logvar_bias
-        return Latent(mu, logvar, mu + np.exp(logvar / 2) * noise)
-
     def _first_state(self, latents: Sequence[Latent]) -> CellState:
         """Return the decoder's state before its first step; no sentence's depends on the others, to the last digit."""
         z = np.array([latent.driving(0) for latent in latents])
@@ -239,6 +247,7 @@ class Simulation:
 
     def _advance(self, requests: Mapping[str, _Request], compared: bool = True) -> dict[str, CellState]:
         """Let the engine read the requested layers in one cycle; return their next states."""
+        compared = compared and self._compared
         layers = {name: self.build.layer(name) for name in requests}
         sentences = {name: request.sentences for name, request in requests.items()}
         fractions = {name: layers[name].fractions(request.values) for name, request in requests.items()}

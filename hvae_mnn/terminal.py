@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from hvae_mnn.explain import Explanation, Measured
     from hvae_mnn.hardware import HardwareConfig
     from hvae_mnn.ir_drop import IrDrop
-    from hvae_mnn.model.protocols import Estimate, Evaluation, HonestColumn, PaperColumn
     from hvae_mnn.model.training import Progress as TrainingProgress
     from hvae_mnn.programmed import Programmed
     from hvae_mnn.progress import Progress as SimulationProgress
@@ -179,95 +178,6 @@ def print_explanation(found: "Explanation") -> None:
     if check.equal < check.readings:
         text += f", the others within {100 * check.largest:.2g}% of full scale"
     click.echo(f"{text} ({check.engine})" + ("" if check.agrees else ": these are not the run's reads"))
-
-
-def print_evaluation(found: "Evaluation") -> None:
-    """Print the `paper` and the `honest` column side by side, and how to read them."""
-    click.echo(f"{found.model} (latent mode {found.latent_mode}) on {found.sentences} test sentences of {found.corpus}")
-    click.echo(f"{'nats a sentence':<44}" + ("" if found.honest is None else f"{'paper':>10}") + f"{'honest':>10}")
-    if found.paper is None or found.honest is None:
-        width = 44
-    else:
-        width = 54
-        for label, left, right in _evaluation_rows(found.paper, found.honest):
-            click.echo(f"{label:<44}{left:>10}{right:>10}")
-    if found.plain is not None:
-        if width == 44:
-            click.echo(f"{'tokens a sentence':<{width}}{found.plain.tokens:>10.3f}")
-        for label, _, value in _estimate_rows("NLL of a plain language model, exact", found.plain):
-            click.echo(f"{label:<{width}}{value:>10}")
-    _print_notes(found)
-
-
-def _evaluation_rows(paper: "PaperColumn", honest: "HonestColumn") -> "list[tuple[str, str, str]]":
-    from hvae_mnn.model.protocols import tokens_counted
-
-    bound = honest.elbo
-    counted = tokens_counted(paper.nll, paper.perplexity), tokens_counted(bound.nll, bound.perplexity)
-    rows = [
-        ("tokens a sentence", f"{paper.tokens:.3f}", f"{honest.tokens:.3f}"),
-        ("words unknown to the model", f"{paper.unknown:.1%}", f"{honest.unknown:.1%}"),
-        ("reconstruction", f"{paper.reconstruction:.2f}", f"{honest.reconstruction:.2f}"),
-        ("KL charged", f"{paper.kl:.2f}", f"{honest.kl:.2f}"),
-        ("NLL = reconstruction + KL", f"{paper.nll:.2f}", f"{bound.nll:.2f}"),
-        ("    standard error", "", f"{bound.standard_error:.2f}"),
-        ("    perplexity", f"{paper.perplexity:.2f}", f"{bound.perplexity:.2f}"),
-        ("    NLL / ln perplexity = tokens counted", f"{counted[0]:.3f}", f"{counted[1]:.3f}"),
-    ]
-    for k, estimate in honest.importance.items():
-        rows += _estimate_rows(f"NLL, importance-weighted, k = {k}", estimate)
-    return [
-        *rows,
-        ("NLL with z from the prior", "", f"{honest.prior.nll:.2f}"),
-        ("MI", f"{paper.mutual_information:.2f}", f"{honest.mutual_information:.2f}"),
-        ("    its ceiling", f"{paper.ceiling:.2f}", f"{honest.ceiling:.2f}"),
-        (f"active units of {honest.latent}", "", f"{honest.active_units}"),
-    ]
-
-
-def _estimate_rows(label: str, estimate: "Estimate") -> "list[tuple[str, str, str]]":
-    return [
-        (label, "", f"{estimate.nll:.2f}"),
-        ("    standard error", "", f"{estimate.standard_error:.2f}"),
-        ("    perplexity", "", f"{estimate.perplexity:.2f}"),
-    ]
-
-
-def _print_notes(found: "Evaluation") -> None:
-    if found.honest is None:
-        click.echo("A plain language model: no latent, so its NLL is no bound but exact, and there is no KL and no MI.")
-        return
-    if found.plain is None:
-        click.echo(
-            "NLL of a plain language model: none given. Repeat the model's training command with --latent-mode none\n"
-            "and give the file as --language-model FILE."
-        )
-    _print_honest_notes(found, found.honest)
-    click.echo(
-        "paper: TWR-VAE's way of counting, for comparison with published tables: the text split again; words, <eos>\n"
-        "and <sos> counted (<sos> is given: it costs 0 nats and adds a token); z at its mean; KL averaged over steps.\n"
-        "It is not a bound on -log p(x): no claim follows from this column."
-    )
-    if (row := found.published) is not None:
-        click.echo(
-            f"published for this split, counted as in `paper`: {row.name}: NLL {row.nll}, perplexity {row.perplexity}, "
-            f"KL {row.kl},\n{row.tokens} tokens a sentence; baselines of the same table counted {row.baseline_tokens}"
-        )
-
-
-def _print_honest_notes(found: "Evaluation", honest: "HonestColumn") -> None:
-    steps = [step for step in (1, 2, 5, 10, 20, 40) if step <= len(honest.kl_steps)]
-    curve = ", ".join(f"{honest.kl_steps[step - 1]:.2f} ({step})" for step in steps)
-    click.echo(f"KL of the posterior after so many tokens: {curve}; {honest.kl_end:.2f} (<eos>)")
-    click.echo(
-        "honest: words and <eos> of the file as it is; z sampled; KL of the latents that drive the decoder in full:\n"
-        f"bounds. Importance weighting: {honest.importance_sentences} sentences drawn by seed {found.seed}; "
-        "the bound over all sentences less its mean gain on these."
-    )
-    click.echo(
-        f"MI: honest over all {found.sentences} sentences, paper within 64. Near its ceiling it says only that there "
-        "were too few\nsentences to tell."
-    )
 
 
 def _word(tokens: tuple[str, ...], place: int) -> str:

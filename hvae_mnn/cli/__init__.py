@@ -11,6 +11,7 @@ from hvae_mnn.cli.building import compile_command, program, train
 from hvae_mnn.cli.calibrating import calibrate
 from hvae_mnn.cli.evaluating import evaluate
 from hvae_mnn.cli.machine import device, doctor
+from hvae_mnn.cli.pruning import prune
 from hvae_mnn.cli.running import explain, plot, simulate
 from hvae_mnn.cli.sweeping import sweep_variation
 from hvae_mnn.command import Group
@@ -25,6 +26,18 @@ def main() -> None:
     """
 
 
-_COMMANDS = (train, evaluate, compile_command, calibrate, program, simulate, sweep_variation, plot, explain, device)
+_COMMANDS = (
+    train,
+    evaluate,
+    prune,
+    compile_command,
+    calibrate,
+    program,
+    simulate,
+    sweep_variation,
+    plot,
+    explain,
+    device,
+)
 for _command in (*_COMMANDS, doctor):
     main.add_command(_command)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hvae_mnn.cli.options import FOLDER, hardware_option, json_option, name_hardware, set_option, workers_option
+from hvae_mnn.cli.studying import check_usage, train_study
 from hvae_mnn.command import Command
 from hvae_mnn.terminal import print_ir_drop, print_programmed, print_table, simulation_progress, training_progress
 
@@ -16,27 +17,42 @@ if TYPE_CHECKING:
     from hvae_mnn.build import Build
 
 
-def _encoder_pair(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, str] | None:
+def _encoder_cells(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     cells = text.split("+")
-    if len(cells) != 2:
-        raise click.BadParameter(f"{text!r}: expected two cells, such as lstm+gru")
-    return cells[0], cells[1]
+    if len(cells) > 2:
+        raise click.BadParameter(f"{text!r}: expected two cells, such as lstm+gru, or one")
+    return tuple(cells)
+
+
+def _objective_options(
+    context: click.Context, option: click.Parameter, pairs: tuple[str, ...]
+) -> tuple[tuple[str, float], ...] | None:
+    found = []
+    for text in pairs:
+        key, equals, value = text.partition("=")
+        try:
+            found.append((key.strip(), float(value)))
+        except ValueError:
+            expected = "a number" if equals else "KEY=VALUE"
+            raise click.BadParameter(f"{text!r}: expected {expected}, such as cycles=4") from None
+    return tuple(found) or None
 
 
 def _widths(context: click.Context, option: click.Parameter, text: str | None) -> int | tuple[int, ...] | None:
     if text is None:
         return None
     parts = text.split(",")
-    if len(parts) not in (1, 3) or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise click.BadParameter(f"{text!r}: expected one width, such as 256, or three, such as 256,128,200")
+    if len(parts) > 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{text!r}: expected one width, such as 256, or one a layer, such as 256,128,200")
     return int(text) if len(parts) == 1 else tuple(int(part) for part in parts)
 
 
 @click.command(
     cls=Command,
-    epilog="hvae-mnn train --corpus grammar --preset grammar --out model.pt",
+    epilog="hvae-mnn train --corpus grammar --preset grammar --out model.pt\n"
+    "hvae-mnn train --corpus ptb/ --study study.toml --out study/",
     interrupted="the same command goes on from the last saved state",
 )
 @click.option(
@@ -46,12 +62,38 @@ def _widths(context: click.Context, option: click.Parameter, text: str | None) -
     help="`grammar`, or a folder with NAME.train.txt, NAME.valid.txt and NAME.test.txt.",
 )
 @click.option("--preset", type=click.Choice(["tiny", "grammar", "paper"]), default="tiny", show_default=True)
-@click.option("--out", required=True, type=FOLDER, help="Checkpoint to write.")
+@click.option("--out", required=True, type=FOLDER, help="Checkpoint to write; with --study a folder.")
+@click.option(
+    "--study",
+    type=FOLDER,
+    metavar="FILE",
+    help="TOML of several models to train and measure, one after another; it has all settings.",
+)
+@click.option("--only", multiple=True, metavar="ROW", help="Run this row of the study only. Repeatable.")
+@click.option(
+    "--importance-sentences",
+    type=click.IntRange(min=2),
+    help="Test sentences to draw for a study's importance weighting.  [default: 50]",
+)
+@click.option(
+    "--objective",
+    metavar="NAME",
+    help="What is minimised and how: hsr, twr, vae, cyclical, lagging, bn, sa, short-run, prior, flow or lm.  "
+    "[default: hsr]",
+)
+@click.option(
+    "--objective-option",
+    "objective_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_objective_options,
+    help="A number that the objective takes, e.g. cycles=4; docs/objectives.md has them. Repeatable.",
+)
 @click.option(
     "--encoder",
-    metavar="CELL+CELL",
-    callback=_encoder_pair,
-    help="Cells of encoder 1 and 2 (lstm, gru, rnn), e.g. gru+lstm.",
+    metavar="CELL[+CELL]",
+    callback=_encoder_cells,
+    help="Cells of encoder 1 and 2 (lstm, gru, rnn), e.g. gru+lstm; or of the only encoder layer.",
 )
 @click.option("--decoder", type=click.Choice(["lstm", "gru", "rnn"]), help="Cell of the decoder.")
 @click.option(
@@ -63,9 +105,9 @@ def _widths(context: click.Context, option: click.Parameter, text: str | None) -
 @click.option("--embedding", type=click.IntRange(min=1), help="Width of the word embeddings.")
 @click.option(
     "--hidden",
-    metavar="N|N,N,N",
+    metavar="N|N,N[,N]",
     callback=_widths,
-    help="Width of the recurrent layers, or of encoder 1, encoder 2 and decoder.",
+    help="Width of the recurrent layers, or of each encoder layer and the decoder.",
 )
 @click.option("--latent", type=click.IntRange(min=1), help="Width of z.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training split.")
@@ -85,29 +127,37 @@ def _widths(context: click.Context, option: click.Parameter, text: str | None) -
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of everything random in training.  [default: 0]")
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as one JSON object.")
+@click.pass_context
 def train(
+    context: click.Context,
+    /,
     corpus: str,
     preset: str,
     out: Path,
+    study: Path | None,
+    only: tuple[str, ...],
+    importance_sentences: int | None,
     threads: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train a model.
+    """Train a model, or the models of a study.
 
     The same command continues a run that was interrupted. Options that are not given keep the
-    preset's values. The checkpoint is the epoch with the lowest validation loss, measured on the
-    test split.
+    preset's values, but for the few that an objective sets (docs/objectives.md). The checkpoint is
+    the epoch with the lowest validation loss, measured on the test split. A study writes NAME.pt and
+    NAME.json for each row, and results.md and results.csv with all of them (docs/studies.md).
     """
-    from dataclasses import replace
-
+    check_usage(context)
+    if study is not None:
+        train_study(study, corpus, out, only, importance_sentences, threads, as_json)
+        return
     from hvae_mnn.model.corpus import load_corpus
     from hvae_mnn.model.grammar import ENGLISH
-    from hvae_mnn.model.training import PRESETS
+    from hvae_mnn.model.settings import make_config
     from hvae_mnn.model.training import train as train_model
 
-    changes = {name: value for name, value in options.items() if value is not None}
-    config = replace(PRESETS[preset], **changes)
+    config = make_config(preset, {name: value for name, value in options.items() if value is not None})
     command = shlex.join(["hvae-mnn", *sys.argv[1:]])
     with training_progress() as report:
         checkpoint = train_model(

@@ -32,12 +32,16 @@ class Estimate:
     Attributes:
         tiles: Number of tiles, a deck each.
         memristors: Number of memristors.
+        columns: Columns of all gate units, one a gate and hidden unit.
+        adcs: Number of ADCs: one a bit line of each tile, so that a column has one in each row tile.
         memory: What compiling and saving add at most to a process that has opened the checkpoint, byte.
         disk: Size of the Build's folder, byte.
     """
 
     tiles: int
     memristors: int
+    columns: int
+    adcs: int
     memory: int
     disk: int
 
@@ -78,6 +82,8 @@ def estimate_build(checkpoint: Checkpoint, hardware: HardwareConfig) -> Estimate
     return Estimate(
         tiles=tiles,
         memristors=memristors,
+        columns=sum(layer.weights.hidden * len(layer.weights.gates) for layer in layers),
+        adcs=sum(block.weights.shape[1] for layer in layers for block in layer.blocks),
         memory=conductances + max(_cutting_memory(layers), 2 * model),  # saved as arrays and as a file, both in memory
         disk=conductances + 2 * _ENTRY * tiles + model + texts,
     )

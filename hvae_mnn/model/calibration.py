@@ -53,7 +53,7 @@ def calibrate(
         progress: Called with a stage, the sentences done and all.
 
     Raises:
-        CheckpointError: It is a plain language model.
+        CheckpointError: Crossbars are not compiled for such a model.
     """
     rng = np.random.default_rng(seed)
     count = min(sentence_count, len(sentences))
@@ -76,9 +76,9 @@ def collect_inputs(
     Dropout is off; the decoder is teacher-forced at a z sampled with `seed`, its first state included.
 
     Raises:
-        CheckpointError: It is a plain language model.
+        CheckpointError: Crossbars are not compiled for such a model.
     """
-    model.config.check_has_latent()
+    model.config.check_circuit()
     generator = torch.Generator().manual_seed(seed)
     was_training = model.training
     model.eval()
@@ -98,7 +98,7 @@ def layer_inputs(model: TextVae, tokens: Tensor, generator: torch.Generator) -> 
     x = model.encoder_embedding(tokens)
     lower = model.encoder1(x)[0]
     upper = model.encoder2(lower)[0]
-    z, _, _ = model.driving_latents(tokens, generator)
+    z, _, _ = model.driving_latents(tokens, generator, refine=False)
     words = model.decoder_embedding(tokens[:, :-1])
     hidden = model.decode(tokens[:, :-1], z)
     steps = {

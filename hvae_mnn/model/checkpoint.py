@@ -4,11 +4,13 @@ The file is torch's zip format holding plain values and tensors. It is opened wi
 `weights_only=True` and nothing else, so opening one never runs code. No sentence of the corpus is
 in it: the vocabulary is, and so are activations (`calibration`) and their ranges.
 
-There are two layouts. Version 1 holds weights as float32 or float16 tensors. Version 2 holds bfloat16
+There are three layouts. Version 1 holds weights as float32 or float16 tensors. Version 2 holds bfloat16
 weights, each as a tensor of packed bytes whose shape only the config tells: the high bytes (sign and
 exponent) apart from the low ones (mantissa), deflated, because the former take few values and deflate
 finds that only where they are by themselves. What is packed is unpacked here, never by torch: it reads
-deflated zip files without a promise to, and without a bound on their size.
+deflated zip files without a promise to, and without a bound on their size. Version 3 is either of these, as its
+entry `packed` says, for models with other parts than two encoder layers, Gaussian latents and the prior N(0, 1),
+which programs that read versions 1 and 2 do not know.
 """
 
 import hashlib
@@ -58,6 +60,7 @@ __all__ = [
 FORMAT = "hvae-mnn checkpoint"
 VERSION = 1
 PACKED_VERSION = 2
+EXTENDED_VERSION = 3
 _PARTS = ("config", "vocabulary", "weights", "calibration", "ranges", "metrics", "provenance")
 
 
@@ -101,7 +104,7 @@ class Checkpoint:
         """Return encoder 1, encoder 2 and decoder as gate tables, float64.
 
         Raises:
-            CheckpointError: It is a plain language model.
+            CheckpointError: Crossbars are not compiled for such a model; see `ModelConfig.check_circuit`.
         """
         return layer_weights(self.config, self.weights)
 
@@ -109,7 +112,7 @@ class Checkpoint:
         """Return embeddings, latent heads, first state and output projection, float64.
 
         Raises:
-            CheckpointError: It is a plain language model.
+            CheckpointError: Crossbars are not compiled for such a model; see `ModelConfig.check_circuit`.
         """
         return software_parts(self.config, self.weights)
 
@@ -154,7 +157,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, precision: str 
     stored = checkpoint.rounded(precision)
     payload = {
         "format": FORMAT,
-        "version": PACKED_VERSION if precision == "bfloat16" else VERSION,
+        **_layout(stored.config, precision == "bfloat16"),
         "config": stored.config.stored(),
         "vocabulary": "\n".join(stored.vocabulary.words),
         "weights": {name: _packed(value, precision) for name, value in stored.weights.items()},
@@ -164,6 +167,13 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, precision: str 
         "provenance": dict(stored.provenance),
     }
     write_whole(payload, path)
+
+
+def _layout(config: ModelConfig, packed: bool) -> dict[str, Any]:
+    """Return the version of a model's file, and what it says of its layout."""
+    if config.has_latent and (not config.on_circuit or config.posterior != "encoder"):
+        return {"version": EXTENDED_VERSION, "packed": packed}
+    return {"version": PACKED_VERSION if packed else VERSION}
 
 
 def _packed(value: NDArray[np.float32], precision: str) -> torch.Tensor:
@@ -283,10 +293,10 @@ def _not_a_checkpoint(source: Path) -> CheckpointError:
 def _check_payload(payload: Any, source: Path) -> None:
     if not isinstance(payload, dict) or payload.get("format") != FORMAT:
         raise _not_a_checkpoint(source)
-    if payload.get("version") not in (VERSION, PACKED_VERSION):
+    if payload.get("version") not in (VERSION, PACKED_VERSION, EXTENDED_VERSION):
         raise CheckpointError(
             f"checkpoint {str(source)!r} has format version {payload.get('version')!r}; this program reads "
-            f"versions {VERSION} and {PACKED_VERSION}. Use the program that wrote it or train the model again."
+            f"versions {VERSION} to {EXTENDED_VERSION}. Use the program that wrote it or train the model again."
         )
     missing = [part for part in _PARTS if part not in payload]
     if missing:
@@ -299,7 +309,8 @@ def _check_payload(payload: Any, source: Path) -> None:
 def _from_payload(payload: Mapping[str, Any]) -> Checkpoint:
     config = _config(payload["config"])
     weights = {name: _array(value) for name, value in payload["weights"].items()}
-    if payload["version"] == PACKED_VERSION:
+    version = payload["version"]
+    if version == PACKED_VERSION or (version == EXTENDED_VERSION and payload["packed"]):
         weights = _unpacked(config, weights)
     return Checkpoint(
         config=config,

@@ -1,5 +1,6 @@
 """Sizes and wiring of the text model."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +13,15 @@ from hvae_mnn.errors import CheckpointError
 CELLS = ("lstm", "gru", "rnn")
 PRECISIONS = ("float32", "float16", "bfloat16")
 LATENT_MODES = ("last", "per-step", "none")
-ADDED: Mapping[str, Any] = {"peepholes": False}
+POSTERIORS = ("encoder", "flow", "svi", "langevin")
+PRIORS = ("normal", "learned")
+ADDED: Mapping[str, Any] = {
+    "peepholes": False,
+    "posterior": "encoder",
+    "posterior_steps": 0,
+    "posterior_rate": 0.0,
+    "prior": "normal",
+}
 """Values that files of the first models do not have, and what they stand for there."""
 
 
@@ -23,10 +32,11 @@ class ModelConfig:
     Attributes:
         vocabulary_size: Number of words with the four specials, V.
         embedding: Width of both word embeddings, E.
-        hidden: Width H of all three recurrent layers, or of encoder 1, encoder 2 and decoder; three
-            equal numbers are stored as one.
+        hidden: Width H of all recurrent layers, or of each encoder layer and the decoder; equal numbers
+            are stored as one.
         latent: Width of the latent, L; not used for `none`.
-        encoder: Cells of encoder 1 and encoder 2, each `lstm`, `gru` or `rnn`.
+        encoder: Cells of encoder 1 and encoder 2, each `lstm`, `gru` or `rnn`; or one cell, where
+            encoder 1 is the only layer.
         decoder: Cell of the decoder.
         latent_mode: `last`: z of the last token drives every decoder step. `per-step`: z of
             token t drives the step that reads token t (eq. 4 of the paper read literally). `none`:
@@ -36,35 +46,47 @@ class ModelConfig:
         max_length: Longest sentence in words, without `<sos>` and `<eos>`.
         peepholes: Whether each unit of an `lstm` layer lets its gates see its cell state; see
             `hvae_mnn.model.recurrent.PeepholeLstm`.
+        posterior: How q(z|x) comes about. `encoder`: the Gaussian that the encoder gives. `flow`: that one
+            moved by planar flows. `svi`: that one refined by gradient steps for each sentence. `langevin`:
+            there is no encoder; z is found by Langevin steps from the prior.
+        posterior_steps: How many flows, gradient steps or Langevin steps; 0 for `encoder`.
+        posterior_rate: Step size of `svi` and `langevin`, else 0.
+        prior: `normal`: N(0, 1). `learned`: each step's from the decoder's state before it.
     """
 
     vocabulary_size: int
     embedding: int
-    hidden: int | tuple[int, int, int]
+    hidden: int | tuple[int, ...]
     latent: int
-    encoder: tuple[str, str] = ("lstm", "lstm")
+    encoder: tuple[str, ...] = ("lstm", "lstm")
     decoder: str = "lstm"
     latent_mode: str = "last"
     embedding_dropout: float = 0.0
     word_dropout: float = 0.0
     max_length: int = 100
     peepholes: bool = False
+    posterior: str = "encoder"
+    posterior_steps: int = 0
+    posterior_rate: float = 0.0
+    prior: str = "normal"
 
     def __post_init__(self) -> None:
+        self._check_encoder()
         self._check_sizes()
         if len(set(self.hidden_sizes)) == 1:
             object.__setattr__(self, "hidden", self.hidden_sizes[0])
         self._check_names()
         self._check_peepholes()
+        self._check_posterior()
         for name in ("embedding_dropout", "word_dropout"):
             value = getattr(self, name)
             if not (isinstance(value, float | int) and 0 <= value < 1):
                 raise CheckpointError(f"model.{name} is {value!r}; expected 0 <= {name} < 1. Change it.")
 
     @property
-    def hidden_sizes(self) -> tuple[int, int, int]:
-        """Width of encoder 1, encoder 2 and decoder."""
-        return self.hidden if isinstance(self.hidden, tuple) else (self.hidden,) * 3
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Width of each encoder layer and, last, of the decoder."""
+        return self.hidden if isinstance(self.hidden, tuple) else (self.hidden,) * (len(self.encoder) + 1)
 
     def stored(self) -> dict[str, Any]:
         """Return the values by name as files and hashes hold them.
@@ -75,8 +97,23 @@ class ModelConfig:
 
     @property
     def has_latent(self) -> bool:
-        """Whether there are an encoder and a latent; a plain language model has none."""
+        """Whether there is a latent; a plain language model has none."""
         return self.latent_mode != "none"
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether there is an encoder."""
+        return self.has_latent and self.posterior != "langevin"
+
+    @property
+    def on_circuit(self) -> bool:
+        """Whether the simulated hardware can make this model's latent: see `check_circuit`."""
+        return (
+            self.has_latent
+            and len(self.encoder) == 2
+            and self.posterior in ("encoder", "svi")
+            and self.prior == "normal"
+        )
 
     def draw_noise(self, words: int, seed: int) -> NDArray[np.float64]:
         """Return standard normal numbers for the reparameterisation of a sentence, (L,), or (words + 2, L)."""
@@ -95,11 +132,43 @@ class ModelConfig:
                 "latent_mode last or per-step. Use another model, or train one with: hvae-mnn train --latent-mode last"
             )
 
-    def _check_sizes(self) -> None:
-        if isinstance(self.hidden, tuple) and len(self.hidden) != 3:
+    def check_circuit(self) -> None:
+        """Refuse a model that the simulated hardware, and what belongs to it, cannot run.
+
+        It makes Gaussian latents from the outputs of two encoder layers; of an `svi` posterior it runs the encoder
+        alone.
+
+        Raises:
+            CheckpointError: As said.
+        """
+        self.check_has_latent()
+        if self.on_circuit:
+            return
+        found = (
+            "one encoder layer"
+            if len(self.encoder) == 1
+            else f"posterior {self.posterior!r}"
+            if self.prior == "normal"
+            else f"prior {self.prior!r}"
+        )
+        raise CheckpointError(
+            f"the model has {found}, which crossbars are not compiled for; expected two encoder layers, posterior "
+            "encoder or svi, and prior normal. `hvae-mnn evaluate` takes this model; to compile one, train it with "
+            "--objective hsr, vae, cyclical, lagging, bn or sa and two encoder cells."
+        )
+
+    def _check_encoder(self) -> None:
+        if not isinstance(self.encoder, tuple) or len(self.encoder) not in (1, 2):
             raise CheckpointError(
-                f"model.hidden is {self.hidden!r}; expected one whole number, or three for encoder 1, encoder 2 and "
-                "decoder. Change it."
+                f"model.encoder is {self.encoder!r}; expected one or two cells, such as ('lstm', 'lstm'). Change it."
+            )
+
+    def _check_sizes(self) -> None:
+        if isinstance(self.hidden, tuple) and len(self.hidden) != len(self.encoder) + 1:
+            layers = "encoder 1, encoder 2" if len(self.encoder) == 2 else "the encoder"
+            raise CheckpointError(
+                f"model.hidden is {self.hidden!r}; expected one whole number, or "
+                f"{'three' if len(self.encoder) == 2 else 'two'} for {layers} and decoder. Change it."
             )
         sizes = [(name, getattr(self, name)) for name in ("vocabulary_size", "embedding", "latent", "max_length")]
         for name, value in (*sizes, *(("hidden", each) for each in self.hidden_sizes)):
@@ -110,15 +179,7 @@ class ModelConfig:
                 )
 
     def _check_names(self) -> None:
-        if not isinstance(self.encoder, tuple) or len(self.encoder) != 2:
-            raise CheckpointError(
-                f"model.encoder is {self.encoder!r}; expected two cells, such as ('lstm', 'lstm'). Change it."
-            )
-        for name, value in (
-            ("encoder", self.encoder[0]),
-            ("encoder", self.encoder[1]),
-            ("decoder", self.decoder),
-        ):
+        for name, value in (*(("encoder", cell) for cell in self.encoder), ("decoder", self.decoder)):
             if value not in CELLS:
                 raise CheckpointError(
                     f"model.{name} has the cell {value!r}; expected one of {', '.join(CELLS)}. Change it."
@@ -131,9 +192,34 @@ class ModelConfig:
     def _check_peepholes(self) -> None:
         if not isinstance(self.peepholes, bool):
             raise CheckpointError(f"model.peepholes is {self.peepholes!r}; expected true or false. Change it.")
-        cells = (*self.encoder, self.decoder) if self.has_latent else (self.decoder,)
+        cells = (*self.encoder, self.decoder) if self.has_encoder else (self.decoder,)
         if self.peepholes and "lstm" not in cells:
             raise CheckpointError(
                 f"model.peepholes is true but the layers are {', '.join(cells)}; expected an lstm among them, the "
                 "only cell that has peepholes. Change a cell or leave peepholes off."
+            )
+
+    def _check_posterior(self) -> None:
+        for name, value, known in (("posterior", self.posterior, POSTERIORS), ("prior", self.prior, PRIORS)):
+            if value not in known:
+                raise CheckpointError(f"model.{name} is {value!r}; expected one of {', '.join(known)}. Change it.")
+        extended = self.posterior != "encoder"
+        modes = ("last",) if extended else ("per-step",) if self.prior == "learned" else LATENT_MODES
+        if self.latent_mode not in modes or (extended and self.prior == "learned"):
+            raise CheckpointError(
+                f"model.latent_mode is {self.latent_mode!r} with posterior {self.posterior!r} and prior "
+                f"{self.prior!r}; expected last for a posterior other than encoder, and per-step with posterior "
+                "encoder for a learned prior. Change one."
+            )
+        steps, rate = self.posterior_steps, self.posterior_rate
+        if not isinstance(steps, int) or isinstance(steps, bool) or not (steps >= 1 if extended else steps == 0):
+            raise CheckpointError(
+                f"model.posterior_steps is {steps!r} with posterior {self.posterior!r}; expected a whole number "
+                f"{'of at least 1' if extended else 'of 0'}. Change it."
+            )
+        stepped = self.posterior in ("svi", "langevin")
+        if not isinstance(rate, float | int) or not (0 < rate < math.inf if stepped else rate == 0):
+            raise CheckpointError(
+                f"model.posterior_rate is {rate!r} with posterior {self.posterior!r}; expected "
+                f"{'more than 0' if stepped else '0'}. Change it."
             )

@@ -5,6 +5,7 @@ All likelihoods are nats a sentence. docs/evaluation.md has the equations and th
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -13,35 +14,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvae_mnn.errors import CheckpointError, CorpusError
+from hvae_mnn.errors import CheckpointError
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.corpus import Sentence, Text, Vocabulary, load_text
+from hvae_mnn.model.corpus import Sentence, Vocabulary
+from hvae_mnn.model.gaps import Gaps, measure_gaps, weigh_draws
+from hvae_mnn.model.generation import interpolate, speak_prior
 from hvae_mnn.model.information import (
     active_units,
     importance_nll,
-    log_prior_ratio,
     mean_kl_steps,
-    mutual_information,
+    posterior_information,
 )
 from hvae_mnn.model.measures import choose, evaluate_likelihood
-from hvae_mnn.model.posteriors import Posterior, Report, encode_sentences, reconstruction
+from hvae_mnn.model.posteriors import Posterior, Report
 from hvae_mnn.model.protocols import (
     BATCH,
     Estimate,
     Evaluation,
     HonestColumn,
+    Measured,
     PaperColumn,
     published_row,
-    split_again,
-    unknown_share,
 )
+from hvae_mnn.model.quality import evaluate_quality
+from hvae_mnn.model.sides import DRAWS, Side, SoftwareSide, as_side
+from hvae_mnn.model.splits import PLAIN, ReadSplit, check_plain, read_split
 from hvae_mnn.model.vae import TextVae
 
-PLAIN = "none"
-"""The latent mode of a plain language model: it has no encoder, and its NLL is exact."""
-SAMPLES = (50, 500)
-"""Draws of z an importance-weighted bound is averaged over; the largest is a multiple of the others."""
-_BOUND, _IMPORTANCE, _PRIOR, _INFORMATION, _BATCH_INFORMATION = range(5)  # streams of noise
+_BOUND, _IMPORTANCE, _PRIOR, _INFORMATION, _BATCH_INFORMATION, _QUALITY, _GAPS = range(7)  # streams of noise
 
 Progress = Callable[[str, int, int], None]
 
@@ -49,6 +49,42 @@ Progress = Callable[[str, int, int], None]
 class _Settings(TypedDict):
     seed: int
     progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is measured.
+
+    Attributes:
+        limit: Sentences of the split, drawn by the seed; all of it if not given.
+        importance: Sentences, of these, that importance weighting is computed on.
+        draws: Draws of z that it is averaged over, rising; the largest is a multiple of the others.
+        rebuilt: Sentences, of these, that are decoded freely.
+        samples: Sentences to say from the prior.
+        points: Points of an interpolation between two sentences; none if 0.
+        gaps: Sentences that the inference gaps are measured on; not at all if 0.
+    """
+
+    limit: int | None = None
+    importance: int = 200
+    draws: tuple[int, ...] = DRAWS
+    rebuilt: int = 1000
+    samples: int = 0
+    points: int = 0
+    gaps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """Hardware that is measured beside the software model.
+
+    Attributes:
+        side: It encodes and decodes.
+        name: What the result calls it.
+    """
+
+    side: Side
+    name: str
 
 
 def _say_nothing(stage: str, done: int, total: int) -> None:
@@ -62,7 +98,8 @@ def evaluate(
     name: str,
     language_model: Checkpoint | None = None,
     seed: int = 0,
-    importance_sentences: int = 200,
+    extent: Extent = Extent(),
+    hardware: Hardware | None = None,
     progress: Progress = _say_nothing,
 ) -> Evaluation:
     """Measure a model on a corpus's test split by both protocols.
@@ -72,8 +109,9 @@ def evaluate(
         corpus: `grammar`, or a folder with a test split.
         name: What the result calls the model.
         language_model: A plain language model of the same words to stand beside it.
-        seed: Seed of all noise and of the sentences drawn for importance weighting.
-        importance_sentences: How many sentences of the split importance weighting is computed on.
+        seed: Seed of all noise and of the sentences drawn.
+        extent: How much is measured.
+        hardware: The model on hardware, measured in the same way; software then counts in float64.
         progress: Called with the stage, what is done and what there is.
 
     Raises:
@@ -81,19 +119,82 @@ def evaluate(
         CheckpointError: The language model is none, or knows other words; the model gives no finite number.
     """
     if language_model is not None:
-        _check_plain(checkpoint, language_model)
-    corpus_name, texts = load_text(corpus, "test")
-    ids, unknown = _encode(checkpoint.vocabulary, texts, corpus_name)
-    plain = checkpoint if checkpoint.config.latent_mode == PLAIN else language_model
-    estimate = None if plain is None else evaluate_plain(plain.build_model(), ids)
-    paper = honest = None
-    if plain is not checkpoint:
-        model, settings = checkpoint.build_model(), _Settings(seed=seed, progress=progress)
-        again = [split_again(text) for text in texts]
-        paper = evaluate_paper(model, *_encode(checkpoint.vocabulary, again, corpus_name), **settings)
-        honest = evaluate_honest(model, ids, unknown, importance_sentences=importance_sentences, **settings)
-    found = paper, honest, estimate, published_row(texts)
-    return Evaluation(name, corpus_name, len(ids), checkpoint.config.latent_mode, seed, *found)
+        check_plain(checkpoint, language_model)
+    split = read_split(checkpoint.vocabulary, corpus, extent.limit, seed)
+    mode, published = checkpoint.config.latent_mode, published_row(split.texts)
+    plain = checkpoint if mode == PLAIN else language_model
+    estimate = None if plain is None else evaluate_plain(plain.build_model(), split.sentences)
+    found = Evaluation(name, split.corpus, len(split.sentences), mode, seed, plain=estimate, published=published)
+    if plain is checkpoint:
+        if extent.samples or extent.points or extent.gaps:
+            checkpoint.config.check_has_latent()
+        return found
+    model, settings = checkpoint.build_model(), _Settings(seed=seed, progress=progress)
+    software = SoftwareSide(model if hardware is None else model.double(), extent.draws)
+    return _evaluate_sides(found, checkpoint.vocabulary, split, software, hardware, extent, settings)
+
+
+def _evaluate_sides(
+    found: Evaluation,
+    vocabulary: Vocabulary,
+    split: ReadSplit,
+    software: SoftwareSide,
+    hardware: Hardware | None,
+    extent: Extent,
+    settings: _Settings,
+) -> Evaluation:
+    """Add what software and hardware make of a test split."""
+    ours = software.encode(split.sentences)
+    found = replace(found, software=_measure(software, vocabulary, split, ours, extent, settings))
+    circuit = None
+    if hardware is not None:
+        theirs = hardware.side.encode(split.sentences)
+        told = _Settings(seed=settings["seed"], progress=_prefixed(settings["progress"], "hardware: "))
+        measured = _measure(hardware.side, vocabulary, split, theirs, extent, told)
+        found = replace(found, hardware=measured, hardware_name=hardware.name)
+        circuit = hardware.side, theirs
+    return replace(found, gaps=_gaps(software, ours, circuit, extent, settings)) if extent.gaps else found
+
+
+def _measure(
+    side: Side,
+    vocabulary: Vocabulary,
+    split: ReadSplit,
+    posteriors: Sequence[Posterior],
+    extent: Extent,
+    settings: _Settings,
+) -> Measured:
+    seed, report = settings["seed"], _stage(settings["progress"], "reconstructed freely")
+    ends = choose(posteriors, 2, seed)
+    return Measured(
+        paper=evaluate_paper(side, split.again, split.again_unknown, **settings),
+        honest=evaluate_honest(
+            side,
+            split.sentences,
+            split.unknown,
+            posteriors=posteriors,
+            importance_sentences=extent.importance,
+            **settings,
+        ),
+        quality=evaluate_quality(side, choose(posteriors, extent.rebuilt, seed), seed, _QUALITY, report),
+        samples=speak_prior(side, vocabulary, extent.samples, seed) if extent.samples else (),
+        interpolation=interpolate(side, vocabulary, ends, extent.points) if extent.points else None,
+    )
+
+
+def _gaps(
+    software: SoftwareSide,
+    ours: Sequence[Posterior],
+    circuit: tuple[Side, Sequence[Posterior]] | None,
+    extent: Extent,
+    settings: _Settings,
+) -> Gaps:
+    places = choose(range(len(ours)), extent.gaps, settings["seed"])
+    some = [ours[place] for place in places]
+    if circuit is not None:
+        circuit = circuit[0], [circuit[1][place] for place in places]
+    report = _stage(settings["progress"], "inference gaps: best posteriors")
+    return measure_gaps(SoftwareSide(software.model), some, settings["seed"], _GAPS, circuit, report)
 
 
 def evaluate_plain(model: TextVae, sentences: Sequence[Sentence]) -> Estimate:
@@ -103,7 +204,7 @@ def evaluate_plain(model: TextVae, sentences: Sequence[Sentence]) -> Estimate:
 
 
 def evaluate_paper(
-    model: TextVae,
+    model: TextVae | Side,
     sentences: Sequence[Sentence],
     unknown: float = 0.0,
     *,
@@ -113,19 +214,20 @@ def evaluate_paper(
     """Measure by the `paper` protocol.
 
     Args:
-        model: The model.
+        model: The model, or what stands in for it.
         sentences: The words of each, split again.
         unknown: Share of unknown words, for the result.
         seed: Seed of the draws of z for the MI.
         progress: Called with the stage, what is done and what there is.
     """
-    posteriors = encode_sentences(model, sentences)
-    means = [posterior.driving()[0] for posterior in posteriors]
-    costs = _costs(model, posteriors, means, _stage(progress, "paper: reconstruction"))
+    side = as_side(model)
+    posteriors = side.encode(sentences)
+    means = [posterior.centre() for posterior in posteriors]
+    costs = _costs(side, posteriors, means, _stage(progress, "paper: reconstruction"))
     kl = [float(posterior.kl_steps().mean()) for posterior in posteriors]
     ordered = sorted(posteriors, key=lambda posterior: len(posterior.ids))
     batches = [ordered[start : start + BATCH] for start in range(0, len(ordered), BATCH)]
-    information = [len(batch) * _information(batch, seed, _BATCH_INFORMATION) for batch in batches]
+    information = [len(batch) * posterior_information(batch, seed, _BATCH_INFORMATION) for batch in batches]
     return PaperColumn(
         tokens=float(np.mean([len(sentence) + 2 for sentence in sentences])),
         unknown=unknown,
@@ -137,25 +239,28 @@ def evaluate_paper(
 
 
 def evaluate_honest(
-    model: TextVae,
+    model: TextVae | Side,
     sentences: Sequence[Sentence],
     unknown: float = 0.0,
     *,
     seed: int = 0,
     importance_sentences: int = 200,
+    posteriors: Sequence[Posterior] | None = None,
     progress: Progress = _say_nothing,
 ) -> HonestColumn:
     """Measure by the `honest` protocol.
 
     The arguments are those of `evaluate_paper`, with the words as they are in the file; importance weighting is
-    computed on `importance_sentences` of them, drawn by the seed.
+    computed on `importance_sentences` of them, drawn by the seed. `posteriors` are the sentences' where they have
+    been encoded already.
     """
-    posteriors = encode_sentences(model, sentences)
+    side = as_side(model)
+    posteriors = posteriors or side.encode(sentences)
     tokens = float(np.mean([len(sentence) + 1 for sentence in sentences]))
     kl = np.array([posterior.kl() for posterior in posteriors])
-    costs, prior = _likelihoods(model, posteriors, seed, progress)
+    costs, prior = _likelihoods(side, posteriors, seed, progress)
     drawn = choose(range(len(posteriors)), importance_sentences, seed)
-    weighted = importance_bounds(model, [posteriors[place] for place in drawn], seed, progress)
+    weighted = importance_bounds(side, [posteriors[place] for place in drawn], seed, progress)
     curve, counts = mean_kl_steps(posteriors)
     return HonestColumn(
         tokens=tokens,
@@ -166,33 +271,35 @@ def evaluate_honest(
         importance={k: _from_subset(costs + kl, drawn, values, tokens) for k, values in weighted.items()},
         importance_sentences=len(drawn),
         prior=_estimate(prior, tokens),
-        mutual_information=_information(posteriors, seed, _INFORMATION),
+        mutual_information=posterior_information(posteriors, seed, _INFORMATION),
         ceiling=math.log(len(posteriors)),
-        active_units=active_units(torch.stack([posterior.driving()[0][-1] for posterior in posteriors])),
-        latent=model.config.latent,
+        active_units=active_units(torch.stack([posterior.centre()[-1] for posterior in posteriors])),
+        latent=side.config.latent,
         kl_steps=curve,
         kl_counts=counts,
         kl_end=float(torch.stack([posterior.kl_steps()[-1] for posterior in posteriors]).mean()),
+        bounds=costs + kl,
     )
 
 
 def importance_bounds(
-    model: TextVae,
+    model: TextVae | Side,
     posteriors: Sequence[Posterior],
     seed: int,
     progress: Progress = _say_nothing,
-    samples: Sequence[int] = SAMPLES,
+    samples: Sequence[int] | None = None,
 ) -> dict[int, NDArray[np.float64]]:
     """Return the importance-weighted bound on -log p(x) of each sentence, nats, for each number of samples.
 
-    All come from the same draws of z, so that a larger number gives no more in any sentence.
+    All come from the same draws of z, so that a larger number gives no more in any sentence. Without `samples` it
+    is the side's own `draws`.
     """
+    side = as_side(model)
+    samples = side.draws if samples is None else samples
     found: dict[int, list[float]] = {k: [] for k in samples}
     report = _stage(progress, "honest: importance weighting")
     for done, posterior in enumerate(posteriors, start=1):
-        eps = posterior.noise(seed, _IMPORTANCE, max(samples))
-        costs = reconstruction(model, [posterior.ids] * len(eps), list(posterior.latents(eps)))
-        log_weights = log_prior_ratio(posterior, eps) - costs
+        log_weights = weigh_draws(side, posterior, posterior.noise(seed, _IMPORTANCE, max(samples)))
         for k in samples:
             found[k].append(importance_nll(log_weights, k))
         report(done, len(posteriors))
@@ -200,31 +307,24 @@ def importance_bounds(
 
 
 def _likelihoods(
-    model: TextVae, posteriors: Sequence[Posterior], seed: int, progress: Progress
+    side: Side, posteriors: Sequence[Posterior], seed: int, progress: Progress
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return -log p(x | z) of each sentence with z from its posterior, and with z from the prior."""
     from_posterior = [posterior.latents(posterior.noise(seed, _BOUND))[0] for posterior in posteriors]
-    from_prior = [posterior.noise(seed, _PRIOR)[0] for posterior in posteriors]
+    from_prior = [posterior.prior_latents(posterior.noise(seed, _PRIOR))[0] for posterior in posteriors]
     return (
-        _costs(model, posteriors, from_posterior, _stage(progress, "honest: reconstruction")),
-        _costs(model, posteriors, from_prior, _stage(progress, "honest: z from the prior")),
+        _costs(side, posteriors, from_posterior, _stage(progress, "honest: reconstruction")),
+        _costs(side, posteriors, from_prior, _stage(progress, "honest: z from the prior")),
     )
 
 
 def _costs(
-    model: TextVae, posteriors: Sequence[Posterior], latents: Sequence[Tensor], report: Report
+    side: Side, posteriors: Sequence[Posterior], latents: Sequence[Tensor], report: Report
 ) -> NDArray[np.float64]:
-    costs: NDArray[np.float64] = reconstruction(model, [each.ids for each in posteriors], latents, report).numpy()
+    costs = side.costs([each.ids for each in posteriors], latents, report)
     if not np.all(np.isfinite(costs)):
         raise _not_finite(float(costs[~np.isfinite(costs)][0]))
     return costs
-
-
-def _information(posteriors: Sequence[Posterior], seed: int, stream: int) -> float:
-    """MI of the last latent that drives the decoder, the only one whose number is the same in all sentences."""
-    draws = torch.stack([posterior.latents(posterior.noise(seed, stream))[0, -1] for posterior in posteriors])
-    means, logvars = (torch.stack([posterior.driving()[part][-1] for posterior in posteriors]) for part in (0, 1))
-    return mutual_information(draws, means, logvars)
 
 
 def _estimate(values: NDArray[np.float64], tokens: float) -> Estimate:
@@ -263,35 +363,5 @@ def _stage(progress: Progress, stage: str) -> Report:
     return lambda done, total: progress(stage, done, total)
 
 
-def _encode(vocabulary: Vocabulary, texts: Sequence[Text], corpus: str) -> tuple[list[Sentence], float]:
-    encoded = [vocabulary.encode(" ".join(text)) for text in texts]
-    if len(encoded) < 2:
-        raise CorpusError(
-            f"corpus {corpus!r} has 1 sentence in its test split; expected at least 2, for a standard error. Add some."
-        )
-    share = unknown_share(encoded)
-    if share == 1:
-        raise CorpusError(
-            f"none of the words in corpus {corpus!r}'s test split is among the {len(vocabulary)} that the model "
-            "knows; expected text of the kind it was trained on. Choose another corpus or model."
-        )
-    return [ids for ids, _ in encoded], share
-
-
-def _check_plain(checkpoint: Checkpoint, language_model: Checkpoint) -> None:
-    if checkpoint.config.latent_mode == PLAIN:
-        raise CheckpointError(
-            "the model is a plain language model itself; expected one with a latent to compare. "
-            "Leave --language-model out."
-        )
-    if language_model.config.latent_mode != PLAIN:
-        raise CheckpointError(
-            f"the language model has latent mode {language_model.config.latent_mode!r}; expected {PLAIN!r}. "
-            f"Train one with `hvae-mnn train --latent-mode {PLAIN}`."
-        )
-    if language_model.vocabulary.words != checkpoint.vocabulary.words:
-        raise CheckpointError(
-            f"the language model knows {len(language_model.vocabulary)} words and the model "
-            f"{len(checkpoint.vocabulary)}, not the same ones; expected equal vocabularies, without which likelihoods "
-            "do not compare. Train it on the model's corpus."
-        )
+def _prefixed(progress: Progress, prefix: str) -> Progress:
+    return lambda stage, done, total: progress(f"{prefix}{stage}", done, total)

@@ -6,14 +6,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hvae_mnn.model.posteriors import Posterior
+from hvae_mnn.model.planar import planar_inverse
+from hvae_mnn.model.posterior_kinds import FlowPosterior, Posterior
 
 ACTIVE_VARIANCE = 0.01
 """A unit is active if its posterior mean varies more than this over sentences (Burda et al. 2016)."""
 _ROWS = 512  # rows of the N x N table of densities held at once; chosen
+_FLOW_ROWS = 16  # the same where each density needs arrays of width L
 
 
-def mutual_information(z: Tensor, mu: Tensor, logvar: Tensor) -> float:
+def posterior_information(posteriors: Sequence[Posterior], seed: int, stream: int) -> float:
+    """Estimate I(x; z) of the last latent that drives the decoder, whose number is the same in all sentences.
+
+    Args:
+        posteriors: Of sentences of one model.
+        seed: Seed of the draws of z.
+        stream: Stream of the draws of z.
+    """
+    draws = torch.stack([posterior.latents(posterior.noise(seed, stream))[0, -1] for posterior in posteriors])
+    means, logvars = (torch.stack([posterior.driving()[part][-1] for posterior in posteriors]) for part in (0, 1))
+    flows = [posterior.flow[-1] for posterior in posteriors if isinstance(posterior, FlowPosterior)]
+    return mutual_information(draws, means, logvars, torch.stack(flows) if flows else None)
+
+
+def mutual_information(z: Tensor, mu: Tensor, logvar: Tensor, flow: Tensor | None = None) -> float:
     """Estimate I(x; z) under the aggregate posterior of N sentences, nats.
 
     mean_n [log q(z_n | x_n) - log (1/N) sum_m q(z_n | x_m)], z_n drawn from q(z | x_n) (Hoffman & Johnson
@@ -24,12 +40,14 @@ def mutual_information(z: Tensor, mu: Tensor, logvar: Tensor) -> float:
         z: One draw from each posterior, (N, L).
         mu: Posterior means, (N, L).
         logvar: Posterior log variances, (N, L).
+        flow: Parameters of planar flows behind these Gaussians, (N, parameters), if there are any.
     """
     z, mu, logvar = z.double(), mu.double(), logvar.double()
     total = 0.0
-    for start in range(0, len(z), _ROWS):
-        own = torch.arange(start, min(start + _ROWS, len(z)))
-        density = _log_density(z[own], mu, logvar)
+    rows = _ROWS if flow is None else _FLOW_ROWS
+    for start in range(0, len(z), rows):
+        own = torch.arange(start, min(start + rows, len(z)))
+        density = _log_density(z[own], mu, logvar) if flow is None else _flow_density(z[own], mu, logvar, flow.double())
         mixture = density.logsumexp(1) - math.log(len(z))
         total += float((density[torch.arange(len(own)), own] - mixture).sum())
     return total / len(z)
@@ -51,10 +69,8 @@ def importance_nll(log_weights: Tensor, samples: int) -> float:
 
 
 def log_prior_ratio(posterior: Posterior, eps: Tensor) -> Tensor:
-    """Return log p(z) - log q(z | x) of z = mu + exp(logvar / 2) eps, summed over driving latents, (k,)."""
-    logvar = posterior.driving()[1].double()
-    z, eps = posterior.latents(eps).double(), eps.double()
-    return 0.5 * (eps.square() + logvar - z.square()).sum((1, 2))
+    """Return log p(z) - log q(z | x) of `posterior.latents(eps)`, summed over driving latents, (k,)."""
+    return posterior.log_ratio(eps)
 
 
 def mean_kl_steps(posteriors: Sequence[Posterior]) -> tuple[tuple[float, ...], tuple[int, ...]]:
@@ -75,3 +91,11 @@ def _log_density(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
         distance = z[:, unit, None] - mu[None, :, unit]
         total -= 0.5 * (distance.square() * torch.exp(-logvar[:, unit]) + logvar[:, unit])
     return total
+
+
+def _flow_density(z: Tensor, mu: Tensor, logvar: Tensor, flow: Tensor) -> Tensor:
+    """Return log q(z_n | x_m) of Gaussians behind flows less its constant, (n, m)."""
+    pairs = z[:, None].expand(-1, len(mu), -1)
+    start, log_det = planar_inverse(pairs, flow.expand(len(z), -1, -1))
+    distance = (start - mu).square() * torch.exp(-logvar)
+    return -0.5 * (distance + logvar).sum(2) - log_det

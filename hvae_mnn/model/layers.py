@@ -107,9 +107,9 @@ def layer_weights(config: ModelConfig, weights: Weights) -> tuple[LayerWeights, 
     """Return encoder 1, encoder 2 and decoder as gate tables, float64.
 
     Raises:
-        CheckpointError: It is a plain language model.
+        CheckpointError: Crossbars are not compiled for such a model; see `ModelConfig.check_circuit`.
     """
-    config.check_has_latent()
+    config.check_circuit()
     cells = (*config.encoder, config.decoder)
     layers = []
     for name, cell, groups in zip(LAYERS, cells, layer_groups(config).values(), strict=True):
@@ -132,9 +132,9 @@ def software_parts(config: ModelConfig, weights: Weights) -> SoftwareParts:
     """Return the parts that are not crossbars, float64.
 
     Raises:
-        CheckpointError: It is a plain language model.
+        CheckpointError: Crossbars are not compiled for such a model; see `ModelConfig.check_circuit`.
     """
-    config.check_has_latent()
+    config.check_circuit()
     names = {
         "encoder_embedding": "encoder_embedding.weight",
         "mu_weight": "mu.weight",

@@ -1,91 +1,49 @@
 """Encoder and decoder over many sentences, in batches whose memory is bounded.
 
-Noise is drawn for each sentence by itself, so that no figure depends on which sentences share a
-batch. Shapes: `T` tokens with `<sos>` and `<eos>`, `S` latents that drive the decoder, `L` latent.
+Shapes: `T` tokens with `<sos>` and `<eos>`, `S` latents that drive the decoder, `L` latent.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hvae_mnn.model.corpus import PAD, Sentence
-from hvae_mnn.model.vae import TextVae, kl_divergence, pad_batch
+from hvae_mnn.model.posterior_kinds import STEPS, FlowPosterior, Posterior, PriorPosterior, without_dropout
+from hvae_mnn.model.vae import Belief, TextVae, pad_batch
 
-STEPS = 2**14
-"""Most time steps of a batch, padding included; gates of the paper's sizes are then 64 MiB. Chosen."""
+__all__ = ["SCORES", "STEPS", "Posterior", "Report", "encode_sentences", "length_batches", "reconstruction"]
+
 SCORES = 2**22
 """Most word scores held at once: 16 MiB of 32-bit floats. Chosen."""
+
+_SEARCHED = 2**24  # scores of a batch whose posteriors are found by gradient steps; 64 MiB, a few times over. Chosen
 
 Report = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Posterior:
-    """What the encoder makes of one sentence.
-
-    Attributes:
-        place: Place of the sentence in its split; it seeds the sentence's noise.
-        ids: The words, without `<sos>` and `<eos>`.
-        mu: Posterior mean of every step, (T, L).
-        logvar: Posterior log variance of every step, (T, L).
-        latent_mode: Which steps drive the decoder; see `ModelConfig`.
-    """
-
-    place: int
-    ids: Sentence
-    mu: Tensor
-    logvar: Tensor
-    latent_mode: str
-
-    def driving(self) -> tuple[Tensor, Tensor]:
-        """Return mean and log variance of the latents that the decoder is given, (S, L).
-
-        S is 1 for `last` and T - 1 for `per-step`, where the latent of `<eos>` drives nothing.
-        """
-        part = slice(-1, None) if self.latent_mode == "last" else slice(None, -1)
-        return self.mu[part], self.logvar[part]
-
-    def kl_steps(self) -> Tensor:
-        """Return the KL of each step's posterior from N(0, 1), nats, (T,)."""
-        return kl_divergence(self.mu.double(), self.logvar.double())
-
-    def kl(self) -> float:
-        """Return the KL of all latents that the decoder is given, nats."""
-        mu, logvar = self.driving()
-        return float(kl_divergence(mu.double(), logvar.double()).sum())
-
-    def noise(self, seed: int, stream: int, samples: int = 1) -> Tensor:
-        """Draw standard normal numbers for the driving latents, (samples, S, L).
-
-        They depend on the seed, the stream and the sentence's place alone.
-        """
-        rng = np.random.default_rng([seed, stream, self.place])
-        shape = (samples, *self.driving()[0].shape)
-        return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).to(self.mu.dtype)
-
-    def latents(self, eps: Tensor) -> Tensor:
-        """Return mu + exp(logvar / 2) eps of the driving latents, (samples, S, L)."""
-        mu, logvar = self.driving()
-        return mu + torch.exp(logvar / 2) * eps
-
-
 @torch.no_grad()
 def encode_sentences(model: TextVae, sentences: Sequence[Sentence]) -> list[Posterior]:
-    """Encode every sentence, without dropout."""
+    """Find the posterior of every sentence, without dropout: of the kind that the model's config names."""
     found: dict[int, Posterior] = {}
-    with _without_dropout(model):
-        for places in length_batches([len(sentence) + 2 for sentence in sentences]):
-            mu, logvar = model.encode(pad_batch([sentences[place] for place in places]))
+    searched = model.config.posterior in ("svi", "langevin")
+    most = min(STEPS, _SEARCHED // model.config.vocabulary_size) if searched else STEPS
+    with without_dropout(model):
+        for places in length_batches([len(sentence) + 2 for sentence in sentences], most):
+            belief = model.infer(pad_batch([sentences[place] for place in places]))
             for row, place in enumerate(places):
-                ids = sentences[place]
-                true = slice(len(ids) + 2)
-                parts = mu[row, true].clone(), logvar[row, true].clone()
-                found[place] = Posterior(place, ids, *parts, model.config.latent_mode)
+                found[place] = _posterior(model, place, sentences[place], belief, row)
     return [found[place] for place in range(len(sentences))]
+
+
+def _posterior(model: TextVae, place: int, ids: Sentence, belief: Belief, row: int) -> Posterior:
+    end = len(ids) + 2
+    parts = belief.mu[row, :end].clone(), belief.logvar[row, :end].clone()
+    if belief.flow is not None:
+        return FlowPosterior(place, ids, *parts, model.config.latent_mode, belief.flow[row, end - 1 : end].clone())
+    if model.config.prior == "learned":
+        return PriorPosterior(place, ids, *parts, model.config.latent_mode, model)
+    return Posterior(place, ids, *parts, model.config.latent_mode)
 
 
 @torch.no_grad()
@@ -102,7 +60,7 @@ def reconstruction(
     """
     costs = torch.empty(len(sentences), dtype=torch.float64)
     done = 0
-    with _without_dropout(model):
+    with without_dropout(model):
         for places in length_batches([len(sentence) + 1 for sentence in sentences]):
             tokens = pad_batch([sentences[place] for place in places])
             rows = [latents[place].expand(len(sentences[place]) + 1, -1) for place in places]
@@ -113,11 +71,11 @@ def reconstruction(
     return costs
 
 
-def length_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield places in order of length, so many at once that the padded batch has at most `STEPS` steps."""
+def length_batches(lengths: Sequence[int], most: int | None = None) -> Iterator[list[int]]:
+    """Yield places in order of length, so many at once that the padded batch has at most so many steps, or `STEPS`."""
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda each: lengths[each]):
-        if batch and lengths[place] * (len(batch) + 1) > STEPS:
+        if batch and lengths[place] * (len(batch) + 1) > (most or STEPS):
             yield batch
             batch = []
         batch.append(place)
@@ -142,13 +100,3 @@ def _token_costs(model: TextVae, hidden: Tensor, targets: Tensor) -> Tensor:
         right = scores.gather(1, targets[start : start + rows, None])[:, 0]
         parts.append((scores.logsumexp(1) - right).double())
     return torch.cat(parts)
-
-
-@contextmanager
-def _without_dropout(model: TextVae) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

@@ -1,9 +1,12 @@
 """From a decoder's output to words, in numpy: as `hvae_mnn.model.vae.best_token`, and -log p of given words."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.model.corpus import PAD, SOS
+from hvae_mnn.model.corpus import PAD, SOS, Sentence
 
 Array = NDArray[np.float64]
 Rough = NDArray[np.float32]
@@ -68,3 +71,18 @@ class Projection:
         """Return twice the largest error of a float32 score, (batch, ): H products and their sum in any order."""
         scale = np.linalg.norm(h, axis=1) * self._longest + self._largest_bias
         return np.asarray((h.shape[1] + 8) * np.finfo(np.float32).eps * scale)
+
+
+def weigh_sentences(
+    projection: Projection, hidden: Sequence[Array], targets: Sequence[Sentence]
+) -> tuple[list[Sentence], Array]:
+    """Return the best word at each place of each sentence, and -log p of each sentence, nats, (sentences,).
+
+    Args:
+        projection: The vocabulary.
+        hidden: For each sentence the outputs that predict its words and `<eos>`, (words + 1, H).
+        targets: Those words, `<eos>` among them.
+    """
+    costs, best = projection.weigh(np.concatenate(hidden), np.concatenate(targets))
+    parts = list(pairwise(np.cumsum([0, *(len(h) for h in hidden)]).tolist()))
+    return [tuple(best[a:b].tolist()) for a, b in parts], np.array([costs[a:b].sum() for a, b in parts])

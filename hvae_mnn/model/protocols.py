@@ -7,10 +7,16 @@ made; `honest` counts the file as it is and gives bounds. docs/evaluation.md has
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hvae_mnn.model.corpus import Text
+from hvae_mnn.model.gaps import Gap, Gaps
+from hvae_mnn.model.generation import Interpolation
+from hvae_mnn.model.quality import Quality
 
 BATCH = 64
 """Sentences of a batch in the `paper` protocol (TWR-VAE)."""
@@ -53,7 +59,9 @@ class Published:
         perplexity: As printed there.
         kl: Nats a sentence, as printed there.
         tokens: Tokens a sentence that the row counted.
-        baseline_tokens: Tokens a sentence that the baselines of the same table counted.
+        baseline_tokens: Tokens a sentence that the baselines of the same table counted, where known.
+        corpus: Test split that it is of.
+        protocol: How it was counted: `paper` or `honest`.
     """
 
     name: str
@@ -61,7 +69,9 @@ class Published:
     perplexity: float
     kl: float
     tokens: float
-    baseline_tokens: float
+    baseline_tokens: float | None = None
+    corpus: str = "ptb"
+    protocol: str = "paper"
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as plain values."""
@@ -69,6 +79,15 @@ class Published:
 
 
 PTB_PAPER = Published("HSR-VAE, Hu & Yang 2023", 79.4, 30.2, 9.1, 23.32, 21.917)
+PUBLISHED = (
+    PTB_PAPER,
+    # Table 2 prints the second of these without its cells; the tokens are NLL / ln PPL of what is printed.
+    Published("HSR-VAE lstm+lstm, Hu & Yang 2023", 310.4, 45.6, 8.8, tokens_counted(310.4, 45.6), corpus="yahoo"),
+    Published("HSR-VAE gru+gru, Hu & Yang 2023", 290.7, 35.8, 8.7, tokens_counted(290.7, 35.8), corpus="yahoo"),
+)
+"""Rows of the tables of Hu & Yang 2023, counted as in TWR-VAE."""
+NOT_AVAILABLE = ("yelp", "yahoo")
+"""Corpora of those tables whose training text cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +173,7 @@ class HonestColumn:
         kl_steps: Mean KL of each step's posterior over the sentences that have the step.
         kl_counts: How many sentences have it.
         kl_end: Mean KL of the posterior at `<eos>`.
+        bounds: Reconstruction + KL of each sentence; not in `to_json`.
     """
 
     tokens: float
@@ -171,14 +191,40 @@ class HonestColumn:
     kl_steps: tuple[float, ...]
     kl_counts: tuple[int, ...]
     kl_end: float
+    bounds: NDArray[np.float64] = field(repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the column as plain values."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "bounds"}
         found |= {"elbo": self.elbo.to_json(), "prior": self.prior.to_json()}
         found["importance"] = {str(k): estimate.to_json() for k, estimate in self.importance.items()}
         found["nll_over_ln_perplexity"] = tokens_counted(self.elbo.nll, self.elbo.perplexity)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one side, software or hardware, makes of a test split.
+
+    Attributes:
+        paper: The `paper` column.
+        honest: The `honest` column.
+        quality: How much of a sentence comes back.
+        samples: Sentences said from z drawn from the prior.
+        interpolation: Sentences between two of the split.
+    """
+
+    paper: PaperColumn
+    honest: HonestColumn
+    quality: Quality
+    samples: tuple[str, ...] = ()
+    interpolation: Interpolation | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        found = {name: getattr(self, name).to_json() for name in ("paper", "honest", "quality")}
+        way = self.interpolation
+        return found | {"samples": list(self.samples), "interpolation": None if way is None else way.to_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +234,15 @@ class Evaluation:
     Attributes:
         model: Name or file of the model.
         corpus: Name of the corpus.
-        sentences: Sentences of its test split.
+        sentences: Sentences of its test split, or drawn from it.
         latent_mode: Which latents drive the decoder.
-        seed: Seed of all noise and of the sentences drawn for importance weighting.
-        paper: The `paper` column; not for a plain language model.
-        honest: The `honest` column; not for a plain language model.
+        seed: Seed of all noise and of the sentences drawn.
         plain: Exact NLL of a plain language model on the same tokens, or of the model itself if it is one.
         published: The published row for this test split, if there is one.
+        software: What the software model makes of it; not for a plain language model.
+        hardware: What hardware makes of it, if it was asked.
+        hardware_name: Which hardware.
+        gaps: Inference gaps, if they were asked for.
     """
 
     model: str
@@ -202,17 +250,37 @@ class Evaluation:
     sentences: int
     latent_mode: str
     seed: int
-    paper: PaperColumn | None
-    honest: HonestColumn | None
-    plain: Estimate | None
-    published: Published | None
+    plain: Estimate | None = None
+    published: Published | None = None
+    software: Measured | None = None
+    hardware: Measured | None = None
+    hardware_name: str | None = None
+    gaps: Gaps | None = None
+
+    @property
+    def paper(self) -> PaperColumn | None:
+        """The software model's `paper` column; not for a plain language model."""
+        return None if self.software is None else self.software.paper
+
+    @property
+    def honest(self) -> HonestColumn | None:
+        """The software model's `honest` column; not for a plain language model."""
+        return None if self.software is None else self.software.honest
+
+    @property
+    def change(self) -> Gap | None:
+        """The honest bound on hardware less that in software, the same sentences and noise; None without hardware."""
+        if self.software is None or self.hardware is None:
+            return None
+        return Gap.of(self.hardware.honest.bounds - self.software.honest.bounds)
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain values, `None` where there is nothing."""
+        """Return everything as plain values, `None` where there is nothing; software's figures stand at the top."""
         found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        for name in ("paper", "honest", "plain", "published"):
+        for name in ("plain", "published", "software", "hardware", "gaps"):
             found[name] = found[name].to_json() if found[name] is not None else None
-        return found
+        software = found.pop("software") or dict.fromkeys(("paper", "honest", "quality", "samples", "interpolation"))
+        return found | software | {"change": None if self.change is None else asdict(self.change)}
 
 
 def published_row(sentences: Sequence[Text]) -> Published | None:

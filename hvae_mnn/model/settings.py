@@ -2,10 +2,18 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from hvae_mnn.errors import TrainingError
+from hvae_mnn.model.config import ADDED as ADDED_TO_MODELS
 from hvae_mnn.model.config import PRECISIONS, ModelConfig
+from hvae_mnn.model.objectives import Objective, complete_options, find_objective
+
+_NEW: Mapping[str, Any] = {"objective": "hsr", "objective_options": ()}
+ADDED: Mapping[str, Any] = {"peepholes": ADDED_TO_MODELS["peepholes"], **_NEW}
+"""Values that states of the first training runs do not have, and what they stand for there."""
+_WITHOUT_WARMUP = {"cyclical": "has its own schedule", "short-run": "charges no KL in training"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,11 +22,11 @@ class TrainConfig:
 
     Attributes:
         preset: Name of the preset these values started from.
-        encoder: Cells of encoder 1 and encoder 2.
+        encoder: Cells of encoder 1 and encoder 2, or one cell.
         decoder: Cell of the decoder.
         latent_mode: `last`, `per-step` or `none`; see `ModelConfig`.
         embedding: Width of the word embeddings.
-        hidden: Width of the recurrent layers, or of encoder 1, encoder 2 and decoder.
+        hidden: Width of the recurrent layers, or of each encoder layer and the decoder.
         latent: Width of the latent.
         embedding_dropout: Share of embedding entries dropped.
         word_dropout: Share of decoder input words replaced by `<unk>`, which makes the decoder lean
@@ -28,20 +36,23 @@ class TrainConfig:
         weight_decay: L2 penalty.
         adam_eps: Adam's epsilon.
         clip: Largest norm of the gradient.
-        kl_warmup: Epochs over which the weight of the KL rises from 0 to 1; 0 for none, as the paper.
+        kl_warmup: Epochs over which the weight of the KL rises from 0 to 1; 0 for none, as the paper. `cyclical`
+            and `short-run` have none.
         batch: Sentences a step.
         epochs: Passes over the training split.
         seed: Seed of initial weights, order, dropout and sampling.
         peepholes: Whether `lstm` layers have peepholes; see `ModelConfig`.
         precision: How the final weights are rounded, measured and stored: `float32`, `float16` or `bfloat16`.
+        objective: What is minimised and how; see `hvae_mnn.model.objectives`.
+        objective_options: Names and numbers that it takes; those not given are added at their defaults.
     """
 
     preset: str = "tiny"
-    encoder: tuple[str, str] = ("lstm", "lstm")
+    encoder: tuple[str, ...] = ("lstm", "lstm")
     decoder: str = "lstm"
     latent_mode: str = "last"
     embedding: int = 64
-    hidden: int | tuple[int, int, int] = 64
+    hidden: int | tuple[int, ...] = 64
     latent: int = 32
     embedding_dropout: float = 0.0
     word_dropout: float = 0.0
@@ -56,6 +67,8 @@ class TrainConfig:
     seed: int = 0
     peepholes: bool = False
     precision: str = "float32"
+    objective: str = "hsr"
+    objective_options: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "adam_eps", "clip", "batch", "epochs"):
@@ -70,12 +83,43 @@ class TrainConfig:
             raise TrainingError(
                 f"training option precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}. Change it."
             )
+        options = complete_options(self.objective, self.objective_options)
+        object.__setattr__(self, "objective_options", options)
+        self._check_objective()
         object.__setattr__(self, "hidden", self.model_config(vocabulary_size=5).hidden)
 
     def model_config(self, vocabulary_size: int) -> ModelConfig:
         """Return the sizes and wiring for a vocabulary."""
-        names = {entry.name for entry in fields(ModelConfig)} - {"vocabulary_size"}
-        return ModelConfig(vocabulary_size=vocabulary_size, **{name: getattr(self, name) for name in names})
+        wiring = find_objective(self.objective).wiring(dict(self.objective_options))
+        names = {entry.name for entry in fields(ModelConfig)} & {entry.name for entry in fields(self)}
+        return ModelConfig(vocabulary_size=vocabulary_size, **{name: getattr(self, name) for name in names}, **wiring)
+
+    def make_objective(self) -> Objective:
+        """Return the objective of one training run."""
+        return find_objective(self.objective)(dict(self.objective_options), self.kl_warmup)
+
+    def stored(self) -> dict[str, Any]:
+        """Return the values by name as files hold them; the default objective is left out, as in the first files."""
+        return {name: value for name, value in asdict(self).items() if name not in _NEW or _NEW[name] != value}
+
+    def _check_objective(self) -> None:
+        kind = find_objective(self.objective)
+        if self.latent_mode not in kind.latent_modes:
+            raise TrainingError(
+                f"training option latent_mode is {self.latent_mode!r} with objective {self.objective}; expected "
+                f"{' or '.join(kind.latent_modes)}. Change it or choose another objective."
+            )
+        if len(self.encoder) not in kind.encoder_layers:
+            wanted = " or ".join(("one cell", "two cells")[count - 1] for count in kind.encoder_layers)
+            raise TrainingError(
+                f"training option encoder is {'+'.join(self.encoder)} with objective {self.objective}; expected "
+                f"{wanted}. Change it{' or choose objective twr' if self.objective == 'hsr' else ''}."
+            )
+        if self.kl_warmup and self.objective in _WITHOUT_WARMUP:
+            raise TrainingError(
+                f"training option kl_warmup is {self.kl_warmup:g} with objective {self.objective}, which "
+                f"{_WITHOUT_WARMUP[self.objective]}; expected 0. Set it to 0."
+            )
 
 
 PRESETS: Mapping[str, TrainConfig] = {
@@ -121,3 +165,13 @@ PRESETS: Mapping[str, TrainConfig] = {
         precision="bfloat16",
     ),
 }
+
+
+def make_config(preset: str, changes: Mapping[str, Any]) -> TrainConfig:
+    """Return a preset with some values changed, and with what their objective sets where it is not among them.
+
+    Raises:
+        TrainingError: There is no such objective, or the values make no sense together.
+    """
+    usual = find_objective(changes.get("objective", PRESETS[preset].objective)).defaults
+    return replace(PRESETS[preset], **{**usual, **changes})

@@ -7,8 +7,8 @@ of a run that was never interrupted, bit for bit.
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,24 @@ from torch import Tensor, nn
 from hvae_mnn.errors import CheckpointError, TrainingError
 from hvae_mnn.model.calibration import calibrate
 from hvae_mnn.model.checkpoint import Checkpoint, load_plain, save_checkpoint, write_whole
-from hvae_mnn.model.config import ADDED
 from hvae_mnn.model.corpus import Corpus, Sentence
 from hvae_mnn.model.measures import evaluate_likelihood, measure_all
-from hvae_mnn.model.settings import PRESETS, TrainConfig
+from hvae_mnn.model.objectives.base import parameters_of
+from hvae_mnn.model.settings import ADDED, PRESETS, TrainConfig
+from hvae_mnn.model.threads import torch_threads
 from hvae_mnn.model.vae import TextVae, pad_batch
 
-__all__ = ["PRESETS", "Progress", "TrainConfig", "TrainingEvent", "epoch_batches", "state_path", "train"]
+__all__ = [
+    "PRESETS",
+    "Progress",
+    "TrainConfig",
+    "TrainingEvent",
+    "check_state",
+    "epoch_batches",
+    "run_settings",
+    "state_path",
+    "train",
+]
 
 STATE_FORMAT = "hvae-mnn training state"
 STATE_VERSION = 1
@@ -91,22 +102,33 @@ def train(
             f"{out} is a folder; expected the name of a checkpoint file to write. Choose another --out."
         )
     _check_lengths(corpus, config)
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads or threads_before)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            run = _Run(corpus, config, Path(out), progress, seconds_between_saves)
-            run.resume_or_start()
-            run.fit()
-            return run.finish(provenance or {})
-    finally:
-        torch.set_num_threads(threads_before)
+    with torch_threads(threads), torch.random.fork_rng(devices=[]):
+        run = _Run(corpus, config, Path(out), progress, seconds_between_saves)
+        run.resume_or_start()
+        run.fit()
+        return run.finish(provenance or {})
 
 
 def state_path(out: str | Path) -> Path:
     """Return where the state of an unfinished run to `out` lies."""
     path = Path(out)
     return path.with_name(path.name + ".training")
+
+
+def check_state(corpus: Corpus, config: TrainConfig, out: str | Path) -> None:
+    """Refuse to go on with a run that was started with something else; nothing is done without a state.
+
+    Raises:
+        TrainingError: The state beside `out` belongs to another run, or is none.
+    """
+    path = state_path(out)
+    if not path.exists():
+        return
+    state = _load_state(path)
+    try:
+        _check_identity(_identity(corpus, config), state["identity"], path)
+    except (KeyError, TypeError) as error:
+        raise _foreign_state(path) from error
 
 
 def epoch_batches(sentences: tuple[Sentence, ...], batch: int, seed: int, epoch: int) -> list[list[int]]:
@@ -130,6 +152,8 @@ class _Run:
         self.progress, self.interval = progress, interval
         torch.manual_seed(config.seed)
         self.model = TextVae(config.model_config(len(corpus.vocabulary)))
+        self.objective = config.make_objective()
+        self.objective.prepare(self.model)
         self.optimiser = torch.optim.Adam(
             self.model.parameters(),
             lr=config.learning_rate,
@@ -138,6 +162,8 @@ class _Run:
         )
         self.epoch = 0
         self.batch = 0
+        self.batches: list[list[int]] = []
+        self.kl_weight = 1.0
         self.loss_sum = 0.0
         self.best_loss = math.inf
         self.best_epoch = 0
@@ -155,11 +181,12 @@ class _Run:
         """Run the epochs that are left."""
         while self.epoch < self.config.epochs:
             self._run_epoch()
-            valid = evaluate_likelihood(self.model, self.corpus.valid, seed=self.config.seed).objective
+            valid = self.objective.judge(evaluate_likelihood(self.model, self.corpus.valid, seed=self.config.seed))
             if not math.isfinite(valid):
                 raise self._diverged(valid)
             if valid < self.best_loss:
                 self.best_loss, self.best_epoch, self.best = valid, self.epoch + 1, self._weights()
+            self.objective.end_epoch(self.model, self.corpus.valid, self.config.seed)
             self._report(valid)
             self.epoch, self.batch, self.loss_sum = self.epoch + 1, 0, 0.0
             self._save()
@@ -167,48 +194,62 @@ class _Run:
     def finish(self, provenance: Mapping[str, str]) -> Checkpoint:
         """Calibrate, measure and save the best weights; remove the state.
 
-        A plain language model is not calibrated: nothing compiles it.
+        A model that crossbars are not compiled for is not calibrated.
         """
-        weights = {name: value.numpy() for name, value in self.best.items()}
+        weights = {name: value.numpy() for name, value in self.objective.exported(self.best).items()}
         checkpoint = Checkpoint(self.model.config, self.corpus.vocabulary, weights)
         checkpoint = checkpoint.rounded(self.config.precision)
         model = checkpoint.build_model()
-        if model.config.has_latent:
+        if model.config.on_circuit:
             calibration = calibrate(model, self.corpus.train, seed=self.config.seed)
             checkpoint = replace(checkpoint, calibration=calibration.samples, ranges=calibration.ranges)
         checkpoint = replace(
             checkpoint,
             metrics=measure_all(model, self.corpus.test, seed=self.config.seed)
             | {"best_epoch": float(self.best_epoch), "valid_loss": self.best_loss},
-            provenance=_provenance(self.corpus, self.config) | dict(provenance),
+            provenance=run_settings(self.corpus, self.config) | dict(provenance),
         )
         save_checkpoint(checkpoint, self.out, precision=self.config.precision)
         state_path(self.out).unlink(missing_ok=True)
         return checkpoint
 
-    def _run_epoch(self) -> None:
-        batches = epoch_batches(self.corpus.train, self.config.batch, self.config.seed, self.epoch)
-        self.model.train()
-        while self.batch < len(batches):
-            done = self.epoch + self.batch / len(batches)
-            self._set_learning_rate(done / self.config.epochs)
-            kl_weight = min(1.0, done / self.config.kl_warmup) if self.config.kl_warmup else 1.0
-            self.loss_sum += self._step([self.corpus.train[place] for place in batches[self.batch]], kl_weight)
-            self.batch += 1
-            self._report(None)
-            if time.monotonic() - self.saved_at > self.interval:
-                self._save()
-
-    def _step(self, sentences: list[Sentence], kl_weight: float) -> float:
-        loss = self.model.losses(pad_batch(sentences)).objective(kl_weight)
+    def update(self, sentences: Sequence[Sentence], parts: str = "all") -> float:
+        """Take one optimiser step on a batch; see `hvae_mnn.model.objectives.base.Trainer`."""
+        loss = self.objective.loss(self.model, pad_batch(sentences), self.kl_weight)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise self._diverged(value)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        moved = parameters_of(self.model, parts)
+        if parts != "all":  # Adam leaves out what has no gradient
+            keep = {id(parameter) for parameter in moved}
+            for parameter in self.model.parameters():
+                if id(parameter) not in keep:
+                    parameter.grad = None
+        nn.utils.clip_grad_norm_(moved, self.config.clip)
         self.optimiser.step()
         return value
+
+    def draw_batch(self) -> list[Sentence]:
+        """Return a batch of this epoch at random."""
+        return self._sentences(int(torch.randint(len(self.batches), ())))
+
+    def _run_epoch(self) -> None:
+        self.batches = epoch_batches(self.corpus.train, self.config.batch, self.config.seed, self.epoch)
+        self.model.train()
+        while self.batch < len(self.batches):
+            done = self.epoch + self.batch / len(self.batches)
+            self._set_learning_rate(done / self.config.epochs)
+            self.kl_weight = self.objective.kl_weight(done, self.config.epochs)
+            self.loss_sum += self.objective.step(self, self._sentences(self.batch))
+            self.batch += 1
+            self._report(None)
+            if time.monotonic() - self.saved_at > self.interval:
+                self._save()
+
+    def _sentences(self, batch: int) -> list[Sentence]:
+        return [self.corpus.train[place] for place in self.batches[batch]]
 
     def _set_learning_rate(self, done: float) -> None:
         share = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
@@ -227,33 +268,30 @@ class _Run:
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
-    def _identity(self) -> dict[str, Any]:
-        """What decides the weights; precision only rounds them at the end, so a run may finish at another."""
-        settings = {name: value for name, value in asdict(self.config).items() if name != "precision"}
-        return settings | {"corpus": self.corpus.fingerprint()}
-
     def _save(self) -> None:
         state = {
             "format": STATE_FORMAT,
             "version": STATE_VERSION,
-            "identity": self._identity(),
+            "identity": _identity(self.corpus, self.config),
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "random": torch.get_rng_state(),
             "place": (self.epoch, self.batch, self.loss_sum),
             "best": (self.best_loss, self.best_epoch, self.best),
+            "objective": self.objective.state(),
         }
         write_whole(state, state_path(self.out))
         self.saved_at = time.monotonic()
 
     def _restore(self, state: Mapping[str, Any], path: Path) -> None:
         try:
-            _check_identity(self._identity(), {**ADDED, **state["identity"]}, path)
+            _check_identity(_identity(self.corpus, self.config), state["identity"], path)
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
             torch.set_rng_state(state["random"])
             self.epoch, self.batch, self.loss_sum = state["place"]
             self.best_loss, self.best_epoch, self.best = state["best"]
+            self.objective.restore(state.get("objective", {}))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _foreign_state(path) from error
 
@@ -287,7 +325,14 @@ def _foreign_state(path: Path) -> TrainingError:
     )
 
 
+def _identity(corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
+    """What decides the weights; precision only rounds them at the end, so a run may finish at another."""
+    settings = {name: value for name, value in config.stored().items() if name != "precision"}
+    return settings | {"corpus": corpus.fingerprint()}
+
+
 def _check_identity(expected: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
+    expected, found = {**ADDED, **expected}, {**ADDED, **found}
     names = [name for name in expected if _plain(expected[name]) != _plain(found.get(name))]
     if names:
         pairs = ", ".join(
@@ -314,6 +359,7 @@ def _check_lengths(corpus: Corpus, config: TrainConfig) -> None:
             )
 
 
-def _provenance(corpus: Corpus, config: TrainConfig) -> dict[str, str]:
-    settings = {name: str(_plain(value)) for name, value in asdict(config).items()}
+def run_settings(corpus: Corpus, config: TrainConfig) -> dict[str, str]:
+    """Return the corpus and all settings of a run, as checkpoints have them in their provenance."""
+    settings = {name: str(_plain(value)) for name, value in config.stored().items()}
     return {"corpus": corpus.name, "corpus_sha256": corpus.fingerprint(), **settings}

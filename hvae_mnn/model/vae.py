@@ -1,4 +1,4 @@
-"""The text model: two recurrent encoder layers, a latent for each step, one recurrent decoder.
+"""The text model: one or two recurrent encoder layers, a latent for each step, one recurrent decoder.
 
 The wiring is that of the hierarchical-state-regularisation VAE of Hu & Yang 2023 and of the
 timestep-wise regularised VAE it builds on. Shapes: `B` sentences, `T` tokens with `<sos>` and
@@ -14,16 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hvae_mnn.errors import SentenceError
+from hvae_mnn.model.batches import best_token, check_sentence, last_places, pad_batch
 from hvae_mnn.model.config import CELLS, LATENT_MODES, ModelConfig
 from hvae_mnn.model.corpus import EOS, PAD, SOS, UNK
+from hvae_mnn.model.losses import Losses, kl_between, kl_divergence, sample
+from hvae_mnn.model.planar import count_parameters, moved_divergence, planar_flow
 from hvae_mnn.model.recurrent import make_layer
+from hvae_mnn.model.refinement import Cost, fit_gaussian, langevin, refine, start_from_prior
+from hvae_mnn.model.step_prior import StepPrior
 
 Array = NDArray[np.float64]
 
 __all__ = [
     "CELLS",
     "LATENT_MODES",
+    "Belief",
     "Losses",
     "ModelConfig",
     "Reconstruction",
@@ -37,48 +42,18 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Losses:
-    """What a batch costs, nats.
+class Belief:
+    """q(z | x) of a batch.
 
     Attributes:
-        token_nll: -log p of each predicted token given the sampled z, (tokens,).
-        logits: Scores of every word at each predicted token, (tokens, V).
-        targets: The words that were there, (tokens,).
-        sentence: Which sentence of the batch each predicted token belongs to, (tokens,).
-        kl: KL of each step's posterior from N(0, 1), zero on padding, (B, T).
-        lengths: Tokens of each sentence with `<sos>` and `<eos>`, (B,).
+        mu: Mean at every step, (B, T, L).
+        logvar: Log variance at every step, (B, T, L).
+        flow: What moves a draw on at every step, (B, T, parameters); see `hvae_mnn.model.planar`. None without a flow.
     """
 
-    token_nll: Tensor
-    logits: Tensor
-    targets: Tensor
-    sentence: Tensor
-    kl: Tensor
-    lengths: Tensor
-
-    def reconstruction(self) -> Tensor:
-        """Sum over the words and `<eos>` of each sentence, (B,)."""
-        return torch.zeros_like(self.kl[:, 0]).index_add(0, self.sentence, self.token_nll)
-
-    def correct(self) -> Tensor:
-        """Whether the most likely token was the right one, (tokens,)."""
-        return self.logits.argmax(1) == self.targets
-
-    def kl_mean(self) -> Tensor:
-        """Mean over the steps of each sentence, (1/T) sum_t KL_t, (B,)."""
-        return self.kl.sum(1) / self.lengths
-
-    def kl_last(self) -> Tensor:
-        """KL of the last token's posterior, (B,)."""
-        return self.kl.gather(1, self.lengths[:, None] - 1)[:, 0]
-
-    def kl_driving(self, latent_mode: str) -> Tensor:
-        """KL of all latents that the decoder was given, so that the sum is a bound, (B,)."""
-        return self.kl_last() if latent_mode == "last" else self.kl.sum(1) - self.kl_last()
-
-    def objective(self, kl_weight: float = 1.0) -> Tensor:
-        """Return the mean over the batch of reconstruction + kl_weight (1/T) sum_t KL_t, a scalar."""
-        return (self.reconstruction() + kl_weight * self.kl_mean()).mean()
+    mu: Tensor
+    logvar: Tensor
+    flow: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +75,6 @@ class Reconstruction:
     z: NDArray[np.float64]
 
 
-def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
-    """Return KL(N(mu, exp(logvar)) || N(0, 1)) summed over the last axis, nats.
-
-    -1/2 sum(1 + logvar - mu^2 - exp(logvar)). The paper's eq. 5 prints +mu^2, which would reward a
-    mean far from zero without limit: mended here.
-    """
-    return -0.5 * (1 + logvar - mu.square() - logvar.exp()).sum(-1)
-
-
 class TextVae(nn.Module):
     """The hierarchical-state-regularisation VAE for sentences.
 
@@ -118,32 +84,64 @@ class TextVae(nn.Module):
     the decoder alone, which reads the embedding from a zero state: there z, mu and logvar are of width 0.
     """
 
+    encoder1: nn.Module
+    encoder2: nn.Module
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         size, width, latent = config.vocabulary_size, config.embedding, config.latent
-        lower, upper, hidden = config.hidden_sizes
-        first, second = config.encoder
-        if config.has_latent:
+        *widths, hidden = config.hidden_sizes
+        if config.has_encoder:
             self.encoder_embedding = nn.Embedding(size, width)
-            self.encoder1 = make_layer(first, width, lower, peepholes=config.peepholes)
-            self.encoder2 = make_layer(second, lower, upper, peepholes=config.peepholes)
-            self.mu = nn.Linear(upper, latent)
-            self.logvar = nn.Linear(upper, latent)
+            for place, (cell, given, own) in enumerate(zip(config.encoder, [width, *widths], widths, strict=False), 1):
+                self.add_module(f"encoder{place}", make_layer(cell, given, own, peepholes=config.peepholes))
+            self.mu = nn.Linear(widths[-1], latent)
+            self.logvar = nn.Linear(widths[-1], latent)
+        if config.has_latent:
             self.initial = nn.Linear(latent, hidden, bias=False)
         self.decoder_embedding = nn.Embedding(size, width)
         given = width + latent if config.has_latent else width
         self.decoder = make_layer(config.decoder, given, hidden, peepholes=config.peepholes)
         self.output = nn.Linear(hidden, size)
+        if config.posterior == "flow":
+            self.flow = nn.Linear(widths[-1], count_parameters(latent, config.posterior_steps))
+            self.skip = nn.Linear(latent, hidden, bias=False)
+        if config.prior == "learned":
+            self.prior = StepPrior(width, hidden, latent)
+        self.mu_norm: nn.Module | None = None
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Return the last encoder layer's h (B, T, H) of tokens (B, T) padded at the end."""
+        states = self.embed(self.encoder_embedding, tokens)
+        for place in range(1, len(self.config.encoder) + 1):
+            states, _ = getattr(self, f"encoder{place}")(states)
+        return states
 
     def encode(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mu and logvar, each (B, T, L), of tokens (B, T) padded at the end."""
-        if not self.config.has_latent:
-            empty = self.output.weight.new_zeros((*tokens.shape, 0))
-            return empty, empty
-        lower, _ = self.encoder1(self.embed(self.encoder_embedding, tokens))
-        upper, _ = self.encoder2(lower)
-        return self.mu(upper), self.logvar(upper)
+        """Return the encoder's mu and logvar, each (B, T, L), of tokens (B, T); those of N(0, 1) without an encoder."""
+        if not self.config.has_encoder:
+            nothing = self.output.weight.new_zeros((*tokens.shape, self.config.latent * self.config.has_latent))
+            return nothing, nothing
+        return self._heads(tokens, self.read(tokens))
+
+    def infer(self, tokens: Tensor, kl_weight: float = 1.0) -> Belief:
+        """Return q(z | x) of tokens (B, T); `kl_weight` is that of the bound which `svi` refines."""
+        if self.config.posterior == "flow":
+            states = self.read(tokens)
+            return Belief(*self._heads(tokens, states), self.flow(states))
+        mu, logvar = self.encode(tokens)
+        if self.config.posterior in ("svi", "langevin"):
+            last = last_places(tokens, mu.shape[2])
+            found = self._search(tokens, mu.gather(1, last)[:, 0], logvar.gather(1, last)[:, 0], kl_weight)
+            mu, logvar = mu.scatter(1, last, found[0][:, None]), logvar.scatter(1, last, found[1][:, None])
+        return Belief(mu, logvar)
+
+    def explore(self, tokens: Tensor) -> Tensor:
+        """Return where Langevin steps from the prior lead, (B, L); nothing is differentiable in it."""
+        start = start_from_prior(self.output.weight.new_empty((len(tokens), self.config.latent)), self.training)
+        steps, size = self.config.posterior_steps, self.config.posterior_rate
+        return langevin(self._cost(tokens), start, steps=steps, size=size, training=self.training)
 
     def embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
         """Look words up, with dropout in training, (B, T, E)."""
@@ -151,60 +149,145 @@ class TextVae(nn.Module):
 
     def first_state(self, z: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return the decoder's state before its first step, (1, B, H), from z (B, L)."""
-        state = self.initial(z) if self.config.has_latent else z.new_zeros((len(z), self.config.hidden_sizes[2]))
+        state = self.initial(z) if self.config.has_latent else z.new_zeros((len(z), self.config.hidden_sizes[-1]))
         state = state[None].contiguous()
         return (state, state) if self.config.decoder == "lstm" else state
 
-    def driving_latents(self, tokens: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
-        """Encode and sample the latents that drive the decoder.
+    def driving_latents(
+        self, tokens: Tensor, generator: torch.Generator | None = None, refine: bool = True
+    ) -> tuple[Tensor, ...]:
+        """Sample the latents that drive the decoder, from q(z | x) or (`refine` false) from what the encoder says.
 
         Returns:
             z (B, T - 1, L), and mu and logvar of every step (B, T, L).
         """
-        mu, logvar = self.encode(tokens)
-        if self.config.latent_mode == "last":
-            last = ((tokens != PAD).sum(1) - 1)[:, None, None].expand(-1, 1, mu.shape[2])
-            z = sample(mu.gather(1, last), logvar.gather(1, last), generator)
-            z = z.expand(-1, tokens.shape[1] - 1, -1)
-        else:
-            z = sample(mu[:, :-1], logvar[:, :-1], generator)
-        return z, mu, logvar
+        belief = self.infer(tokens) if refine else Belief(*self.encode(tokens))
+        return self._drive(tokens, belief, generator)[0], belief.mu, belief.logvar
 
     def free_latents(self, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Sample the latents for free decoding, (B, 1, L) for `last`, (B, T, L) for `per-step`.
+        """Sample the latents for free decoding, (B, 1, L) for `last`, (B, T or, under a learned prior, T - 1, L) else.
 
         Past a sentence's own end its last latent is repeated.
         """
-        mu, logvar = self.encode(tokens)
-        ends = (tokens != PAD).sum(1) - 1
-        steps = ends[:, None]
+        belief = self.infer(tokens)
+        steps = ends = (tokens != PAD).sum(1)[:, None] - 1
         if self.config.latent_mode == "per-step":
-            steps = torch.minimum(torch.arange(tokens.shape[1])[None], steps)
-        places = steps[:, :, None].expand(-1, -1, mu.shape[2])
-        return sample(mu, logvar, generator).gather(1, places)
+            first = int(self.config.prior == "learned")
+            steps = torch.minimum(torch.arange(first, tokens.shape[1])[None], ends)
+        places = steps[:, :, None].expand(-1, -1, belief.mu.shape[2])
+        z = sample(belief.mu, belief.logvar, generator).gather(1, places)
+        if belief.flow is not None:
+            z, _ = planar_flow(z, belief.flow.gather(1, steps[:, :, None].expand(-1, -1, belief.flow.shape[2])))
+        return z
 
     def decode(self, inputs: Tensor, z: Tensor) -> Tensor:
-        """Return the decoder's h (B, S, H) after reading words (B, S) and latents (B, S, L)."""
+        """Return what words are projected from (B, S, H), after reading words (B, S) and latents (B, S, L).
+
+        It is the decoder's h; with a flow z is added to it once more, by a skip connection.
+        """
         joined = torch.cat([self.embed(self.decoder_embedding, inputs), z], dim=2)
         hidden: Tensor = self.decoder(joined, self.first_state(z[:, 0]))[0]
-        return hidden
+        return self._skip(hidden, z)
 
-    def losses(self, tokens: Tensor, generator: torch.Generator | None = None) -> Losses:
-        """Run tokens (B, T) teacher-forced through the model at a sampled z."""
-        z, mu, logvar = self.driving_latents(tokens, generator)
-        hidden = self.decode(self._drop_words(tokens[:, :-1]), z)
+    def prior_steps(self, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a learned prior's mu and logvar (B, S, L) of the latent at each step, which sees the past alone.
+
+        Args:
+            inputs: Words that the decoder reads, (B, S).
+            hidden: What `decode` made of them, (B, S, H).
+        """
+        found: tuple[Tensor, Tensor] = self.prior(self.decoder_embedding(inputs), hidden)
+        return found
+
+    def draw_prior(self, inputs: Tensor, eps: Tensor) -> Tensor:
+        """Draw latents from a learned prior, each from those before it and the words read (B, S).
+
+        Args:
+            inputs: Words that the decoder reads, (B, S).
+            eps: Standard normal numbers, (B, S, L).
+        """
+        words = self.decoder_embedding(inputs)
+        before, state, found = words.new_zeros((len(inputs), self.config.hidden_sizes[-1])), None, []
+        for step in range(inputs.shape[1]):
+            mu, logvar = self.prior.at_step(words[:, step], before)
+            z = mu + torch.exp(logvar / 2) * eps[:, step]
+            found.append(z)
+            joined = torch.cat([words[:, step], z], dim=1)[:, None]
+            hidden, state = self.decoder(joined, self.first_state(z) if state is None else state)
+            before = hidden[:, 0]
+        return torch.stack(found, dim=1)
+
+    def losses(self, tokens: Tensor, generator: torch.Generator | None = None, kl_weight: float = 1.0) -> Losses:
+        """Run tokens (B, T) teacher-forced through the model at a sampled z; `kl_weight` as `infer` takes it."""
+        belief = self.infer(tokens, kl_weight)
+        z, flow_kl = self._drive(tokens, belief, generator)
+        inputs = self._drop_words(tokens[:, :-1])
+        hidden = self.decode(inputs, z)
+        return self._losses(tokens, hidden, self._kl(tokens, belief, inputs, hidden, flow_kl))
+
+    def losses_at(self, tokens: Tensor, z: Tensor) -> Losses:
+        """Run tokens (B, T) teacher-forced through the decoder at a given z (B, L); there is no KL."""
+        drive = z[:, None].expand(-1, tokens.shape[1] - 1, -1)
+        hidden = self.decode(self._drop_words(tokens[:, :-1]), drive)
+        return self._losses(tokens, hidden, hidden.new_zeros(tokens.shape))
+
+    def _losses(self, tokens: Tensor, hidden: Tensor, kl: Tensor) -> Losses:
         predicted = tokens[:, 1:] != PAD
         targets = tokens[:, 1:][predicted]
         logits = self.output(hidden[predicted])
-        true = tokens != PAD
         return Losses(
             token_nll=functional.cross_entropy(logits, targets, reduction="none"),
             logits=logits,
             targets=targets,
             sentence=predicted.nonzero()[:, 0],
-            kl=kl_divergence(mu, logvar) * true,
-            lengths=true.sum(1),
+            kl=kl,
+            lengths=(tokens != PAD).sum(1),
         )
+
+    def _heads(self, tokens: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        mu = self.mu(states)
+        if self.mu_norm is not None:
+            mu = self.mu_norm(mu, last_places(tokens, mu.shape[2]))
+        return mu, self.logvar(states)
+
+    def _search(self, tokens: Tensor, mu: Tensor, logvar: Tensor, kl_weight: float) -> tuple[Tensor, Tensor]:
+        """Refine a Gaussian of the last latent, (B, L) each, or fit one where Langevin steps lead."""
+        cost = self._cost(tokens)
+        if self.config.posterior == "langevin":
+            return fit_gaussian(cost, self.explore(tokens))
+        steps, rate = self.config.posterior_steps, self.config.posterior_rate
+        return refine(cost, mu, logvar, steps=steps, rate=rate, kl_weight=kl_weight, training=self.training)
+
+    def _cost(self, tokens: Tensor) -> Cost:
+        return lambda z: self.losses_at(tokens, z).reconstruction()
+
+    def _drive(self, tokens: Tensor, belief: Belief, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
+        """Draw what drives the decoder, (B, T - 1, L), and of a flow what the draw costs, (B,)."""
+        if self.config.latent_mode != "last":
+            part = slice(1, None) if self.config.prior == "learned" else slice(None, -1)
+            return sample(belief.mu[:, part], belief.logvar[:, part], generator), None
+        last = last_places(tokens, belief.mu.shape[2])
+        mu, logvar = belief.mu.gather(1, last), belief.logvar.gather(1, last)
+        z, cost = sample(mu, logvar, generator), None
+        if belief.flow is not None:
+            start = z
+            z, log_det = planar_flow(start, belief.flow.gather(1, last_places(tokens, belief.flow.shape[2])))
+            cost = (kl_divergence(mu, logvar) + moved_divergence(start, z, log_det))[:, 0]
+        return z.expand(-1, tokens.shape[1] - 1, -1), cost
+
+    def _kl(self, tokens: Tensor, belief: Belief, inputs: Tensor, hidden: Tensor, flow_kl: Tensor | None) -> Tensor:
+        """Return the KL of each step, (B, T), as `Losses` holds it."""
+        if flow_kl is not None:
+            last = (tokens != PAD).sum(1)[:, None] - 1
+            return belief.mu.new_zeros(tokens.shape).scatter(1, last, flow_kl[:, None])
+        if self.config.prior == "learned":
+            prior = self.prior_steps(inputs, hidden)
+            steps = kl_between(belief.mu[:, 1:], belief.logvar[:, 1:], *prior) * (tokens[:, 1:] != PAD)
+            return functional.pad(steps, (0, 1))
+        return kl_divergence(belief.mu, belief.logvar) * (tokens != PAD)
+
+    def _skip(self, hidden: Tensor, z: Tensor) -> Tensor:
+        return hidden + self.skip(z) if self.config.posterior == "flow" else hidden
 
     @torch.no_grad()
     def greedy(self, z: Tensor, limit: int) -> Tensor:
@@ -225,7 +308,7 @@ class TextVae(nn.Module):
             driving = z[:, min(step, z.shape[1] - 1)][:, None]
             joined = torch.cat([self.decoder_embedding(word), driving], dim=2)
             hidden, state = self.decoder(joined, state)
-            word = best_token(self.output(hidden[:, 0]))[:, None]
+            word = best_token(self.output(self._skip(hidden, driving)[:, 0]))[:, None]
             said.append(word[:, 0].masked_fill(ended, PAD))
             ended = ended | (word[:, 0] == EOS)
             if bool(ended.all()):
@@ -248,7 +331,7 @@ class TextVae(nn.Module):
         """Encode sentences, move off their means by eps, and decode freely, all at once.
 
         Runs without dropout in the model's own precision: `model.double()` gives the reference that
-        a simulated circuit is compared with.
+        a simulated circuit is compared with. Means are the encoder's own, without refinement.
 
         Args:
             sentences: The words of each, without `<sos>` and `<eos>`.
@@ -257,9 +340,9 @@ class TextVae(nn.Module):
 
         Raises:
             SentenceError: The model cannot read a sentence.
-            CheckpointError: The model has no latent.
+            CheckpointError: The simulated hardware cannot make the model's latent.
         """
-        self.config.check_has_latent()
+        self.config.check_circuit()
         for ids in sentences:
             check_sentence(ids, self.config)
         was_training = self.training
@@ -309,42 +392,6 @@ class TextVae(nn.Module):
             return inputs
         dropped = torch.rand(inputs.shape) < self.config.word_dropout
         return inputs.masked_fill(dropped & (inputs != SOS), UNK)
-
-
-def sample(mu: Tensor, logvar: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw mu + exp(logvar / 2) * eps with eps standard normal (reparameterisation)."""
-    eps = torch.randn(mu.shape, generator=generator, dtype=mu.dtype)
-    return mu + torch.exp(logvar / 2) * eps
-
-
-def best_token(logits: Tensor) -> Tensor:
-    """Return the most likely token of logits (B, V) that can be said: no `<pad>`, no `<sos>`."""
-    allowed = logits.clone()
-    allowed[:, [PAD, SOS]] = -torch.inf
-    return allowed.argmax(1)
-
-
-def check_sentence(ids: Sequence[int], config: ModelConfig) -> None:
-    """Refuse a sentence that the model cannot read."""
-    if len(ids) == 0:
-        raise SentenceError("the sentence has no words; expected at least one. Give some text.")
-    if len(ids) > config.max_length:
-        raise SentenceError(
-            f"the sentence has {len(ids)} words; the model reads at most {config.max_length}. Shorten it."
-        )
-    for place in ids:
-        if not 0 <= place < config.vocabulary_size or place in (PAD, SOS, EOS):
-            raise SentenceError(
-                f"the sentence holds token number {place}; expected a word's number below "
-                f"{config.vocabulary_size}. Encode the text with the model's own vocabulary."
-            )
-
-
-def pad_batch(sentences: Sequence[Sequence[int]]) -> Tensor:
-    """Return `<sos> words <eos>` of each sentence, padded at the end, (B, T)."""
-    longest = max(len(sentence) for sentence in sentences)
-    rows = [[SOS, *sentence, EOS] + [PAD] * (longest - len(sentence)) for sentence in sentences]
-    return torch.tensor(rows)
 
 
 def _as_array(value: Tensor, latent_mode: str) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +18,7 @@ from hvae_mnn.engines.spice import SpiceEngine
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.corpus import EOS
-from hvae_mnn.model.projection import Projection
+from hvae_mnn.model.projection import Projection, weigh_sentences
 from hvae_mnn.orchestrator import DigitalHalf, Ids, Latent
 from hvae_mnn.physics.encoding import cycles_per_read
 from hvae_mnn.run import BatchErrors, share_equal
@@ -165,11 +164,7 @@ class TrialBench:
 
     def _weigh(self, hidden: Sequence[Array]) -> tuple[list[Ids], Array]:
         """Return the best word at each place of each sentence and the cost of each sentence, nats."""
-        edges = np.cumsum([0, *(len(h) for h in hidden)])
-        targets = np.concatenate(self._targets)
-        costs, best = self._projection.weigh(np.concatenate(hidden), targets)
-        parts = list(pairwise(edges.tolist()))
-        return [tuple(best[a:b].tolist()) for a, b in parts], np.array([costs[a:b].sum() for a, b in parts])
+        return weigh_sentences(self._projection, hidden, self._targets)
 
     def _compare(self, hardware: Answers) -> dict[str, float]:
         """Return the metrics of one die but for those of its layers."""

@@ -72,8 +72,8 @@ def test_wrong_usage_is_exit_code_2() -> None:
     assert run("simulate").exit_code == 2
     assert run("simulate", "--sentence", "a", "--backend", "magic").exit_code == 2
     assert run("simulate", "--sentence", "a", "--build", "b", "--hardware", "ideal").exit_code == 2
-    assert run("train", "--corpus", "grammar", "--out", "m.pt", "--encoder", "lstm").exit_code == 2
-    for widths in ("0", "64,32", "64,32,x", "64,0,32", "-3", ""):
+    assert run("train", "--corpus", "grammar", "--out", "m.pt", "--encoder", "lstm+gru+lstm").exit_code == 2
+    for widths in ("0", "64,32,16,8", "64,32,x", "64,0,32", "-3", ""):
         result = run("train", "--corpus", "grammar", "--out", "m.pt", "--hidden", widths)
         assert result.exit_code == 2
         assert "--hidden" in result.stderr and "such as 256,128,200" in result.stderr

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cli.test_cli import refused
 from click.testing import CliRunner, Result
-from making import make_checkpoint
+from making import make_build, make_checkpoint
 
 from hvae_mnn.cli.evaluating import evaluate
 from hvae_mnn.model import vae
@@ -68,7 +68,7 @@ def test_json_and_the_same_twice() -> None:
     assert first.stdout == again.stdout
     found = json.loads(first.stdout)
     assert (found["model"], found["corpus"], found["sentences"], found["seed"]) == ("model.pt", "corpus", 20, 3)
-    assert set(found["honest"]["importance"]) == {"50", "500"}
+    assert set(found["honest"]["importance"]) == {"1", "5", "50", "500"}
     assert found["honest"]["importance_sentences"] == 20
     assert found["honest"]["ceiling"] == pytest.approx(math.log(20))
     assert len(found["honest"]["kl_steps"]) == len(found["honest"]["kl_counts"]) == 7
@@ -105,6 +105,7 @@ def test_a_plain_language_model_beside_it_and_by_itself(monkeypatch: pytest.Monk
     assert f"{expected.elbo_nll:.2f}" in table
     assert "none given" not in table
     refused(run("lm.pt", "--corpus", "corpus", "--language-model", "lm.pt"), "is a plain language model itself")
+    refused(run("lm.pt", "--corpus", "corpus", "--samples", "2"), "without encoder and latent; expected")
 
 
 def test_the_penn_treebank_gets_its_published_row() -> None:
@@ -145,3 +146,83 @@ def test_a_model_without_finite_figures_is_refused() -> None:
     broken = dict(checkpoint.weights) | {"output.bias": np.linspace(-3e38, 3e38, 9, dtype=np.float32)}
     save_checkpoint(replace(checkpoint, weights=broken), "broken.pt")
     refused(run("broken.pt", "--corpus", "corpus"), "expected a finite number")
+
+
+# on hardware
+
+
+def build(folder: str = "build", preset: str = "default", **model: object) -> None:
+    make_build(Path(folder), preset, (), **model)
+
+
+def test_hardware_stands_beside_software() -> None:
+    build()
+    done = run("model.pt", "--corpus", "corpus", "--on", "build", "--limit", "15", "--gaps", "3", "--samples", "2")
+    assert done.exit_code == 0, done.output
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0] == "model.pt (latent mode last) on 15 test sentences of corpus"
+    assert lines[1].split() == ["nats", "a", "sentence", "paper", "honest"]
+    assert lines[2].split() == ["software", "hardware", "software", "hardware"]
+    assert len(lines[6].split()) == 4 + 2  # KL charged, both protocols and sides
+    assert "hardware: default, nodal." in done.stdout
+    assert "k at most 50, the same noise on both" in done.stdout
+    assert "k = 500 " not in done.stdout.split("inference gaps")[0]
+    assert "L[q] of the hardware encoder" in done.stdout
+    assert "honest NLL, hardware less software" in done.stdout
+    assert done.stdout.count("said from z drawn from the prior") == 2
+    assert max(len(line) for line in lines) <= 120
+
+
+def test_json_on_hardware_without_a_model_s_name() -> None:
+    build(preset="ideal")
+    options = ("--corpus", "corpus", "--gaps", "3", "--interpolate", "4", "--importance-draws", "500", "--json")
+    done = run("--on", "build", "--backend", "software", *options)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["model"], found["sentences"], found["hardware_name"]) == ("build", 20, "ideal, software")
+    ours, theirs = found["honest"], found["hardware"]["honest"]
+    assert ours["importance_sentences"] == 20
+    assert set(theirs["importance"]) == {"1", "5", "50", "500"}
+    assert theirs["elbo"] == pytest.approx(ours["elbo"], rel=1e-6)
+    assert theirs["importance"]["500"] == pytest.approx(ours["importance"]["500"], rel=1e-6)
+    assert found["hardware"]["quality"] == found["quality"]
+    assert found["change"]["value"] == pytest.approx(theirs["elbo"]["nll"] - ours["elbo"]["nll"], abs=1e-6)
+    assert len(found["interpolation"]["said"]) == 4
+    assert found["hardware"]["interpolation"] == found["interpolation"]
+    assert found["gaps"]["sentences"] == 3
+    assert found["gaps"]["encoder_cost"]["value"] == pytest.approx(0, abs=1e-6)
+
+
+def test_only_the_build_s_own_model_can_be_named() -> None:
+    build(seed=1)
+    refused(run("model.pt", "--corpus", "corpus", "--on", "build"), "build: the build is not one of model.pt; expected")
+    refused(run("--corpus", "corpus", "--on", "corpus"), "corpus: not a build")
+    assert run("--corpus", "corpus").exit_code == 2
+    assert "need --on BUILD" in run("model.pt", "--corpus", "corpus", "--backend", "nodal").stderr
+    assert run("model.pt", "--corpus", "corpus", "--gaps", "1").exit_code == 2
+    assert run("model.pt", "--corpus", "corpus", "--limit", "1").exit_code == 2
+
+
+@pytest.mark.ngspice
+def test_ngspice_measures_what_the_nodal_engine_does() -> None:
+    build(cells=("rnn", "rnn"), decoder="rnn", hidden=2, embedding=2, latent=1)
+    options = ("--corpus", "corpus", "--limit", "2", "--importance-sentences", "2", "--rebuilt", "1", "--json")
+    found = [json.loads(run("--on", "build", "--backend", name, *options).stdout) for name in ("nodal", "spice")]
+    ours, theirs = (each["hardware"]["honest"] for each in found)
+    assert theirs["kl"] == pytest.approx(ours["kl"], abs=0.02)
+    assert theirs["elbo"]["nll"] == pytest.approx(ours["elbo"]["nll"], abs=0.05)
+
+
+def test_samples_an_interpolation_and_gaps_in_software() -> None:
+    options = ("--corpus", "corpus", "--samples", "3", "--interpolate", "2", "--gaps", "2", "--rebuilt", "5")
+    done = run("model.pt", *options)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    start = lines.index("said from z drawn from the prior")
+    assert lines[start + 4] == "said on the straight line between the posterior means of two test sentences"
+    assert lines[start + 5].startswith("  from  ") and lines[start + 8].startswith("  to    ")
+    assert "(1), " in next(line for line in lines if line.startswith("NLL by draws of z: "))
+    assert "amortisation gap, L[q*] - L[q], own encoder" in done.stdout
+    assert "on 5 sentences:" in done.stdout
+    assert done.stdout == run("model.pt", *options).stdout

@@ -222,9 +222,9 @@ def test_a_checkpoint_that_would_run_code_is_refused_unopened(tmp_path: Path, as
 
 
 def test_another_version_is_refused(saved: Path) -> None:
-    tamper(saved, version=3)
+    tamper(saved, version=4)
 
-    with pytest.raises(CheckpointError, match=r"has format version 3; this program reads versions 1 and 2"):
+    with pytest.raises(CheckpointError, match=r"has format version 4; this program reads versions 1 to 3"):
         load_checkpoint(saved)
 
 

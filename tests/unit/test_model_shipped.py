@@ -53,8 +53,7 @@ def test_a_shipped_model_was_trained_with_its_preset(name: str, preset: str) -> 
     if half := provenance.pop("half", None):  # the name and values of precision when these were trained
         provenance["precision"] = {"True": "float16", "False": "float32"}[half]
 
-    for option in PRESETS[preset].__dataclass_fields__:
-        value = getattr(PRESETS[preset], option)
+    for option, value in PRESETS[preset].stored().items():
         assert provenance[option] == str(list(value) if isinstance(value, tuple) else value), option
 
 

@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from hvae_mnn.model.protocols import (
@@ -60,7 +61,9 @@ def test_the_share_of_unknown_words() -> None:
 def test_columns_as_json() -> None:
     bound = Estimate(20.0, 0.5, 8.0)
     paper = PaperColumn(9.0, 0.1, 10.0, 2.0, 3.0, 4.0)
-    honest = HonestColumn(8.0, 0.0, 15.0, 5.0, bound, {50: bound}, 10, bound, 1.0, 6.0, 3, 4, (0.1, 0.2), (2, 1), 5.0)
+    honest = HonestColumn(
+        8.0, 0.0, 15.0, 5.0, bound, {50: bound}, 10, bound, 1.0, 6.0, 3, 4, (0.1, 0.2), (2, 1), 5.0, np.zeros(2)
+    )
 
     left, right = (json.loads(json.dumps(column.to_json())) for column in (paper, honest))
 

@@ -1,0 +1,63 @@
+"""The part of `train` that takes a table of models: --study."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from hvae_mnn.terminal import simulation_progress, training_progress
+
+_WITH_STUDY = ("corpus", "out", "study", "only", "importance_sentences", "threads", "as_json")
+_OF_STUDY = ("only", "importance_sentences")
+
+
+def check_usage(context: click.Context) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        click.UsageError: Settings of one model are given beside a study, or a study's options without one.
+    """
+    given = [
+        option
+        for option in context.command.params
+        if option.name and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
+    study = any(option.name == "study" for option in given)
+    for option in given:
+        if study and option.name not in _WITH_STUDY:
+            raise click.UsageError(f"--study says the settings of each row; leave {option.opts[0]} out")
+        if not study and option.name in _OF_STUDY:
+            raise click.UsageError(f"{option.opts[0]} needs --study FILE")
+
+
+def train_study(
+    file: Path, corpus: str, out: Path, only: tuple[str, ...], sentences: int | None, threads: int | None, as_json: bool
+) -> None:
+    """Run a study and print its table."""
+    from hvae_mnn.study.plan import read_study
+    from hvae_mnn.study.results import format_table
+    from hvae_mnn.study.run import IMPORTANCE_SENTENCES, Screen, run_study
+
+    def tell(line: str) -> None:
+        click.echo(line, err=True)
+
+    options: dict[str, Any] = {"only": only, "importance_sentences": sentences or IMPORTANCE_SENTENCES}
+    records = run_study(
+        read_study(file),
+        corpus,
+        out,
+        threads=threads,
+        provenance={"command": shlex.join(["hvae-mnn", *sys.argv[1:]])},
+        screen=Screen(tell, training_progress, simulation_progress),
+        **options,
+    )
+    if as_json:
+        click.echo(json.dumps({"study": str(out), "rows": records}))
+        return
+    for line in format_table(records, short=True):
+        click.echo(line)
+    click.echo(f"wrote {out / 'results.md'} and {out / 'results.csv'}", err=True)

@@ -1,0 +1,258 @@
+"""The table of a study: figures of every model by both protocols, and what was published beside them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hvae_mnn.folders import write_file
+from hvae_mnn.model.protocols import NOT_AVAILABLE, PTB_PAPER, PUBLISHED, Published
+from hvae_mnn.study.plan import Row, Study
+
+MEASURED, PUBLISHED_STATUS, NOT_YET = "measured", "published", "not run yet"
+NO_DATA = "not run: data not available"
+CHANGED = "not shown: settings changed"
+
+COLUMNS = (
+    "model",
+    "objective",
+    "cells",
+    "corpus",
+    "protocol",
+    "status",
+    "nll",
+    "nll_error",
+    "perplexity",
+    "kl",
+    "mi",
+    "mi_ceiling",
+    "active_units",
+    "latent",
+    "iw50_nll",
+    "iw500_nll",
+    "language_model_nll",
+    "tokens",
+    "epochs",
+    "best_epoch",
+    "seconds",
+    "note",
+)
+"""Columns of `results.csv`; likelihoods in nats a sentence."""
+
+Record = dict[str, Any]
+
+_HEADS = {
+    "model": "model",
+    "objective": "objective",
+    "cells": "cells",
+    "corpus": "corpus",
+    "protocol": "protocol",
+    "status": "status",
+    "nll": "NLL",
+    "perplexity": "PPL",
+    "kl": "KL",
+    "mi": "MI (ceiling)",
+    "active_units": "active units",
+    "iw50_nll": "IW 50",
+    "iw500_nll": "IW 500",
+    "language_model_nll": "LM",
+    "tokens": "tokens",
+    "epochs": "epochs",
+    "seconds": "seconds",
+    "note": "note",
+}
+_LEFT = ("model", "objective", "cells", "corpus", "protocol", "status", "note")
+_SHORT = (
+    "model",
+    "corpus",
+    "protocol",
+    "status",
+    "nll",
+    "perplexity",
+    "kl",
+    "mi",
+    "active_units",
+    "iw500_nll",
+    "language_model_nll",
+)
+_ONE_KL = {"short-run": "no encoder", "flow": "a flow after the last token"}
+_WITHOUT_ENCODER = ("short-run", "lm")
+_EXPLANATION = """\
+Nats a sentence; PPL is exp(NLL / tokens). Published rows were not measured here.
+
+- `honest`: words and `<eos>` of the file as it is; z sampled; the KL of all latents that drive the decoder. NLL is a
+  bound on -log p(x), IW 50 and IW 500 are importance-weighted bounds; of a plain language model NLL is exact.
+- `paper`: TWR-VAE's way of counting, by which the published rows were made: text split again, `<sos>` counted too, z
+  at its mean, KL averaged over steps. It is no bound, and no claim follows from it.
+- MI cannot pass its ceiling: ln N in `honest`, ln 64 in `paper`. LM is the exact NLL of the study's plain language
+  model.
+- seconds: training alone, on the machine that it ran on.
+"""
+
+
+def make_records(study: Study, found: Mapping[str, Mapping[str, Any]], changed: Sequence[str] = ()) -> list[Record]:
+    """Return the lines of a study's table.
+
+    Args:
+        study: Its rows.
+        found: What each finished row's file holds, by the row's name.
+        changed: Rows whose models were trained with other settings.
+    """
+    records: list[Record] = []
+    for row in study.rows:
+        if row.name in found:
+            records += _measured(row, found[row.name])
+        else:
+            status = CHANGED if row.name in changed else NOT_YET
+            records.append(_line(**_describe(row), status=status))
+    if any(each["evaluation"]["published"] for each in found.values()):
+        records += _beside()
+    return records
+
+
+def write_results(folder: Path, records: Sequence[Record], language_model: str | None) -> None:
+    """Write `results.csv` and `results.md`, each whole or not at all.
+
+    Raises:
+        ArtifactError: The disk failed.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame(list(records), columns=list(COLUMNS))
+    for name in ("active_units", "latent", "epochs", "best_epoch"):
+        table[name] = table[name].astype("Int64")
+    write_file(folder / "results.csv", table.to_csv(index=False, lineterminator="\n"))
+    text = "\n".join(format_table(records))
+    if language_model is not None:
+        text += f"\n\nThe plain language model is the row `{language_model}`."
+    write_file(folder / "results.md", f"# Results\n\n{text}\n\n{_EXPLANATION}")
+
+
+def format_table(records: Sequence[Record], short: bool = False) -> list[str]:
+    """Return the lines of a Markdown table, columns aligned; `short` leaves the less important ones out."""
+    names = _SHORT if short else tuple(_HEADS)
+    cells = [[_HEADS[name] for name in names], *([_show(record, name) for name in names] for record in records)]
+    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(names))]
+    left = [name in _LEFT for name in names]
+    lines = [
+        "| "
+        + " | ".join(
+            f"{cell:<{width}}" if to_left else f"{cell:>{width}}"
+            for cell, width, to_left in zip(row, widths, left, strict=True)
+        )
+        + " |"
+        for row in cells
+    ]
+    rule = [("-" * width if to_left else "-" * (width - 1) + ":") for width, to_left in zip(widths, left, strict=True)]
+    return [lines[0], "| " + " | ".join(rule) + " |", *lines[1:]]
+
+
+def _line(**values: Any) -> Record:
+    return dict.fromkeys(COLUMNS) | values
+
+
+def _describe(row: Row) -> Record:
+    config = row.config
+    encoder = "" if row.plain or config.objective in _WITHOUT_ENCODER else "+".join(config.encoder)
+    return {
+        "model": row.name,
+        "objective": config.objective,
+        "cells": f"{encoder} > {config.decoder}" if encoder else config.decoder,
+        "epochs": config.epochs,
+    }
+
+
+def _measured(row: Row, found: Mapping[str, Any]) -> list[Record]:
+    """Return the lines of a finished row: one a protocol, or the exact one of a plain language model."""
+    evaluation = found["evaluation"]
+    own = _describe(row) | {
+        "corpus": evaluation["corpus"],
+        "status": MEASURED,
+        "best_epoch": found["best_epoch"],
+        "seconds": found["seconds"],
+    }
+    plain = evaluation["plain"]
+    if row.plain:
+        exact = {"nll": plain["nll"], "nll_error": plain["standard_error"], "perplexity": plain["perplexity"]}
+        return [_line(**own, **exact, protocol="honest", tokens=plain["tokens"], note="exact: no latent")]
+    own["language_model_nll"] = None if plain is None else plain["nll"]
+    return [_paper_line(row, own, evaluation["paper"]), _honest_line(own, evaluation["honest"])]
+
+
+def _paper_line(row: Row, own: Record, paper: Mapping[str, Any]) -> Record:
+    return _line(
+        **{**own, "language_model_nll": None},  # that one is counted as in `honest`
+        protocol="paper",
+        nll=paper["nll"],
+        perplexity=paper["perplexity"],
+        kl=paper["kl"],
+        mi=paper["mutual_information"],
+        mi_ceiling=paper["ceiling"],
+        tokens=paper["tokens"],
+        note=f"no bound; KL of the last token over T: {_ONE_KL[row.config.objective]}"
+        if row.config.objective in _ONE_KL
+        else "no bound",
+    )
+
+
+def _honest_line(own: Record, honest: Mapping[str, Any]) -> Record:
+    bound, weighted = honest["elbo"], honest["importance"]
+    return _line(
+        **own,
+        protocol="honest",
+        nll=bound["nll"],
+        nll_error=bound["standard_error"],
+        perplexity=bound["perplexity"],
+        kl=honest["kl"],
+        mi=honest["mutual_information"],
+        mi_ceiling=honest["ceiling"],
+        active_units=honest["active_units"],
+        latent=honest["latent"],
+        iw50_nll=weighted["50"]["nll"],
+        iw500_nll=weighted["500"]["nll"],
+        tokens=honest["tokens"],
+        note=f"bounds; IW on {honest['importance_sentences']} sentences",
+    )
+
+
+def _beside() -> list[Record]:
+    """Return the published rows, and the corpora that cannot be run."""
+    lines = [_line(model="HSR-VAE", corpus=corpus, status=NO_DATA) for corpus in NOT_AVAILABLE]
+    return [_published(each) for each in PUBLISHED] + lines
+
+
+def _published(row: Published) -> Record:
+    note = "counted as in `paper`; no bound"
+    if row is PTB_PAPER:
+        note += f"; baselines of its table counted {row.baseline_tokens} tokens"
+    return _line(
+        model=row.name,
+        corpus=row.corpus,
+        protocol=row.protocol,
+        status=PUBLISHED_STATUS,
+        nll=row.nll,
+        perplexity=row.perplexity,
+        kl=row.kl,
+        tokens=row.tokens,
+        note=note,
+    )
+
+
+def _show(record: Record, name: str) -> str:
+    value = record[name]
+    if value is None:
+        return ""
+    if name == "mi" and record["mi_ceiling"] is not None:
+        return f"{_round(value)} ({_round(record['mi_ceiling'])})"
+    if name == "active_units":
+        return f"{value} of {record['latent']}"
+    if name == "epochs" and record["best_epoch"] is not None:
+        return f"{value} (best {record['best_epoch']})"
+    if name == "seconds":
+        return f"{value:.0f}"
+    if name in ("nll", "perplexity", "kl") and record["status"] == PUBLISHED_STATUS:
+        return f"{value:.1f}"  # as printed there
+    return _round(value) if isinstance(value, float) else str(value)
+
+
+def _round(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # no minus before zero
