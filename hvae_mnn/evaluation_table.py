@@ -144,7 +144,7 @@ def _print_notes(found: "Evaluation") -> None:
         return
     if found.plain is None:
         click.echo(
-            "NLL of a plain language model: none given. Repeat the model's training command with --latent-mode none\n"
+            "NLL of a plain language model: none given. Repeat the model's training command with --objective lm\n"
             "and give the file as --language-model FILE."
         )
     _print_honest_notes(found, found.software.honest)

@@ -57,7 +57,7 @@ def test_two_columns_and_how_to_read_them() -> None:
     assert lines[3].split()[-2:] == ["11.8%", "12.5%"]
     assert "It is not a bound on -log p(x): no claim follows from this column." in done.stdout
     assert "paper within 64. Near its ceiling" in done.stdout
-    assert "with --latent-mode none" in done.stdout
+    assert "with --objective lm" in done.stdout
     assert "published for this split" not in done.stdout
     assert max(len(line) for line in lines) <= 120
 
