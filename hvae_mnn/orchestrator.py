@@ -48,20 +48,14 @@ class Latent:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Latent):
     """What came out for one sentence.
 
     Attributes:
         tokens: Words said, `<eos>` not among them.
-        mu: Posterior mean, (L,) or (T, L).
-        logvar: Posterior log variance, of the same shape.
-        z: Latent sample, of the same shape.
     """
 
     tokens: Ids
-    mu: Array
-    logvar: Array
-    z: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +130,7 @@ class Simulation:
         latents = self.encode(sentences, noises)
         said = self.speak(latents, 1 + max(len(ids) for ids in sentences))
         return [
-            Outcome(tokens, latent.mu, latent.logvar, latent.z) for tokens, latent in zip(said, latents, strict=True)
+            Outcome(latent.mu, latent.logvar, latent.z, tokens) for tokens, latent in zip(said, latents, strict=True)
         ]
 
     def encode(self, sentences: Sequence[Ids], noises: Sequence[Array]) -> list[Latent]:
