@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from hvae_mnn.errors import HardwareError
+from hvae_mnn.errors import HardwareError, UserError
 from hvae_mnn.hardware import AistMemristor, HardwareConfig, StaticMemristor
 from hvae_mnn.hardware_rules import check_hardware
 from hvae_mnn.resources import presets_folder
@@ -111,6 +111,16 @@ def _read_error_model(tree: dict[str, Any], folder: Path, source: str) -> None:
 
 def _preset_list() -> str:
     return ", ".join(preset_names())
+
+
+def read_toml(path: Path, what: str, error_type: type[UserError]) -> dict[str, Any]:
+    """Read a TOML file of another kind; what is wrong with it is said in one line, as an error of the given type."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise error_type(f"{what} {path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise error_type(f"{what} {path}: cannot be read: {error.strerror}") from None
 
 
 def _load_toml(path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What a study trains: the rows of a TOML file, each with its settings."""
 
 import re
-import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hvae_mnn.errors import StudyError, UserError
-from hvae_mnn.hardware_files import did_you_mean
+from hvae_mnn.hardware_files import did_you_mean, read_toml
 from hvae_mnn.model.settings import PRESETS, TrainConfig, make_config
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -132,12 +131,7 @@ def read_study(path: Path) -> Study:
     Raises:
         StudyError: It cannot be read, is malformed, or the settings of a row make no sense together.
     """
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"study {path}: not valid TOML: {error}") from None
-    except OSError as error:
-        raise StudyError(f"study {path}: cannot be read: {error.strerror}") from None
+    tree = read_toml(path, "study", StudyError)
     try:
         file = _StudyFile.model_validate(tree)
     except ValidationError as error:

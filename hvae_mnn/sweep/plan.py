@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hvae_mnn.errors import SweepError
 from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_files import did_you_mean, override_hardware, parse_value
+from hvae_mnn.hardware_files import did_you_mean, override_hardware, parse_value, read_toml
 from hvae_mnn.sweep.metrics import METRICS
 
 SCHEMA_VERSION = 1
@@ -223,12 +222,7 @@ def read_studies(path: Path, trials: int | None = None) -> tuple[Study, ...]:
     Raises:
         SweepError: It cannot be read, or is malformed.
     """
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SweepError(f"plan {path}: not valid TOML: {error}") from None
-    except OSError as error:
-        raise SweepError(f"plan {path}: cannot be read: {error.strerror}") from None
+    tree = read_toml(path, "plan", SweepError)
     try:
         file = _PlanFile.model_validate(tree)
         if not file.study:
