@@ -124,6 +124,11 @@ def _widths(context: click.Context, option: click.Parameter, text: str | None) -
     type=click.Choice(["float32", "float16", "bfloat16"]),
     help="How weights are rounded, measured and stored.",
 )
+@click.option(
+    "--arithmetic",
+    type=click.Choice(["float32", "bfloat16"]),
+    help="What the output layer is computed in while training; bfloat16 halves the time on processors that have it.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of everything random in training.  [default: 0]")
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.  [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as one JSON object.")

@@ -10,7 +10,8 @@ from hvae_mnn.model.config import ADDED as ADDED_TO_MODELS
 from hvae_mnn.model.config import PRECISIONS, ModelConfig
 from hvae_mnn.model.objectives import Objective, complete_options, find_objective
 
-_NEW: Mapping[str, Any] = {"objective": "hsr", "objective_options": ()}
+ARITHMETICS = ("float32", "bfloat16")
+_NEW: Mapping[str, Any] = {"objective": "hsr", "objective_options": (), "arithmetic": "float32"}
 ADDED: Mapping[str, Any] = {"peepholes": ADDED_TO_MODELS["peepholes"], **_NEW}
 """Values that states of the first training runs do not have, and what they stand for there."""
 _WITHOUT_WARMUP = {"cyclical": "has its own schedule", "short-run": "charges no KL in training"}
@@ -43,6 +44,8 @@ class TrainConfig:
         seed: Seed of initial weights, order, dropout and sampling.
         peepholes: Whether `lstm` layers have peepholes; see `ModelConfig`.
         precision: How the final weights are rounded, measured and stored: `float32`, `float16` or `bfloat16`.
+        arithmetic: What the output layer is computed in while training, `float32` or `bfloat16`; see
+            `hvae_mnn.model.output`. Validation and measurement are in float32.
         objective: What is minimised and how; see `hvae_mnn.model.objectives`.
         objective_options: Names and numbers that it takes; those not given are added at their defaults.
     """
@@ -67,6 +70,7 @@ class TrainConfig:
     seed: int = 0
     peepholes: bool = False
     precision: str = "float32"
+    arithmetic: str = "float32"
     objective: str = "hsr"
     objective_options: tuple[tuple[str, float], ...] = ()
 
@@ -79,10 +83,11 @@ class TrainConfig:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise TrainingError(f"training option {name} is {value}; expected 0 or more. Change it.")
-        if self.precision not in PRECISIONS:
-            raise TrainingError(
-                f"training option precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}. Change it."
-            )
+        for name, known in (("precision", PRECISIONS), ("arithmetic", ARITHMETICS)):
+            if (choice := getattr(self, name)) not in known:
+                raise TrainingError(
+                    f"training option {name} is {choice!r}; expected one of {', '.join(known)}. Change it."
+                )
         options = complete_options(self.objective, self.objective_options)
         object.__setattr__(self, "objective_options", options)
         self._check_objective()
@@ -99,7 +104,7 @@ class TrainConfig:
         return find_objective(self.objective)(dict(self.objective_options), self.kl_warmup)
 
     def stored(self) -> dict[str, Any]:
-        """Return the values by name as files hold them; the default objective is left out, as in the first files."""
+        """Return the values by name as files hold them; what the first files do not have is left out at its default."""
         return {name: value for name, value in asdict(self).items() if name not in _NEW or _NEW[name] != value}
 
     def _check_objective(self) -> None:

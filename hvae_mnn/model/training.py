@@ -152,6 +152,7 @@ class _Run:
         self.progress, self.interval = progress, interval
         torch.manual_seed(config.seed)
         self.model = TextVae(config.model_config(len(corpus.vocabulary)))
+        self.model.output.training_dtype = getattr(torch, config.arithmetic)
         self.objective = config.make_objective()
         self.objective.prepare(self.model)
         self.optimiser = torch.optim.Adam(

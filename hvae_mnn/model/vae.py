@@ -18,6 +18,7 @@ from hvae_mnn.model.batches import best_token, check_sentence, last_places, pad_
 from hvae_mnn.model.config import CELLS, LATENT_MODES, ModelConfig
 from hvae_mnn.model.corpus import EOS, PAD, SOS, UNK
 from hvae_mnn.model.losses import Losses, kl_between, kl_divergence, sample
+from hvae_mnn.model.output import OutputLayer
 from hvae_mnn.model.planar import count_parameters, moved_divergence, planar_flow
 from hvae_mnn.model.recurrent import make_layer
 from hvae_mnn.model.refinement import Cost, fit_gaussian, langevin, refine, start_from_prior
@@ -103,7 +104,7 @@ class TextVae(nn.Module):
         self.decoder_embedding = nn.Embedding(size, width)
         given = width + latent if config.has_latent else width
         self.decoder = make_layer(config.decoder, given, hidden, peepholes=config.peepholes)
-        self.output = nn.Linear(hidden, size)
+        self.output = OutputLayer(hidden, size)
         if config.posterior == "flow":
             self.flow = nn.Linear(widths[-1], count_parameters(latent, config.posterior_steps))
             self.skip = nn.Linear(latent, hidden, bias=False)

@@ -106,6 +106,7 @@ class _Settings(BaseModel):
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     peepholes: bool | None = None
     precision: str | None = None
+    arithmetic: str | None = None
     objective: str | None = None
 
     def given(self) -> dict[str, Any]:

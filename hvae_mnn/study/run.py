@@ -21,6 +21,7 @@ from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint
 from hvae_mnn.model.corpus import Corpus, load_corpus
 from hvae_mnn.model.evaluation import Extent, evaluate
 from hvae_mnn.model.evaluation import Progress as EvaluationProgress
+from hvae_mnn.model.settings import ADDED
 from hvae_mnn.model.threads import torch_threads
 from hvae_mnn.model.training import Progress, check_state, run_settings, state_path, train
 from hvae_mnn.study.plan import Row, Study
@@ -237,8 +238,9 @@ class _StudyRun:
 
     def _changes(self, row: Row, checkpoint: Checkpoint) -> list[str]:
         """Return what a checkpoint was trained with that the row does not say."""
-        wanted = run_settings(self.words, row.config)
-        found = {name: checkpoint.provenance.get(name) for name in wanted if name != "corpus"}
+        usual = {name: str(list(value) if isinstance(value, tuple) else value) for name, value in ADDED.items()}
+        wanted = usual | run_settings(self.words, row.config)
+        found = {name: checkpoint.provenance.get(name, usual.get(name)) for name in wanted if name != "corpus"}
         odd = [name for name, value in found.items() if value != wanted[name]]
         return [
             "another corpus" if name == "corpus_sha256" else f"{name} {found[name]} (now {wanted[name]})"
