@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from hvae_mnn.errors import CheckpointError, TrainingError
 from hvae_mnn.model import measures
@@ -13,6 +14,7 @@ from hvae_mnn.model.calibration import calibrate, layer_inputs
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint
 from hvae_mnn.model.corpus import Corpus, Vocabulary
 from hvae_mnn.model.grammar import ENGLISH, generate_sentences
+from hvae_mnn.model.output import OutputLayer
 from hvae_mnn.model.training import PRESETS, TrainConfig, TrainingEvent, epoch_batches, state_path, train
 from hvae_mnn.model.vae import TextVae, pad_batch
 
@@ -182,13 +184,40 @@ def test_a_precision_is_measured_as_it_is_stored(
     assert again == pytest.approx({name: loaded.metrics[name] for name in again}, rel=1e-5)
 
 
+def test_the_output_layer_in_bfloat16(corpus: Corpus, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layer, rows = OutputLayer(16, 40), torch.randn(7, 16, requires_grad=True)
+    layer.training_dtype = torch.bfloat16
+    exact = functional.linear(rows, layer.weight, layer.bias)
+
+    rounded = layer.train()(rows)
+    rounded.square().sum().backward()
+
+    assert torch.equal(layer.eval()(rows), exact)  # validation and measurement are in float32
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=2**-7)
+    assert rows.grad is not None and layer.weight.grad is not None
+    torch.testing.assert_close(rows.grad, 2 * exact.detach() @ layer.weight.detach(), rtol=0.02, atol=0.05)
+    torch.testing.assert_close(layer.weight.grad, 2 * exact.detach().T @ rows.detach(), rtol=0.02, atol=0.1)
+
+    plain = train(corpus, replace(TINY, word_dropout=0), tmp_path / "plain.pt")
+    fast = train(corpus, replace(TINY, word_dropout=0, arithmetic="bfloat16"), tmp_path / "fast.pt")
+    assert fast.content_hash() != plain.content_hash()
+    assert fast.metrics["elbo_nll"] == pytest.approx(plain.metrics["elbo_nll"], rel=0.01)
+    assert (fast.provenance["arithmetic"], plain.provenance.get("arithmetic")) == ("bfloat16", None)
+
+
 def test_provenance_says_what_it_was_trained_with(corpus: Corpus, tmp_path: Path) -> None:
     checkpoint = train(corpus, replace(TINY, epochs=1), tmp_path / "model.pt", provenance={"command": "hvae-mnn train"})
 
     assert checkpoint.provenance["corpus_sha256"] == corpus.fingerprint()
     assert checkpoint.provenance["command"] == "hvae-mnn train"
     assert checkpoint.provenance["learning_rate"] == "0.005"
-    assert set(asdict(TINY)) - set(checkpoint.provenance) == {"objective", "objective_options"}  # as in old files
+    assert set(asdict(TINY)) - set(checkpoint.provenance) == {
+        "objective",
+        "objective_options",
+        "arithmetic",
+    }  # as in old files
 
 
 def test_a_state_of_another_configuration_is_refused(corpus: Corpus, tmp_path: Path) -> None:

@@ -275,6 +275,14 @@ def test_a_row_of_other_settings_is_refused_before_anything_is_trained(
     assert {each["status"] for each in records} == {"measured"}
 
 
+def test_what_a_row_no_longer_says_is_a_change_too(study: Callable[[str], Any], words: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _run(study(COMMON + '[row.a]\nobjective = "vae"\narithmetic = "bfloat16"\n'), words, out)
+
+    with pytest.raises(StudyError, match=r"row a: .*objective vae \(now hsr\), arithmetic bfloat16 \(now float32\)"):
+        _run(study(COMMON + "[row.a]\n"), words, out)
+
+
 def test_a_row_under_way_with_other_settings_is_refused(
     study: Callable[[str], Any], words: Path, tmp_path: Path
 ) -> None:
