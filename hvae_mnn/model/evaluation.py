@@ -260,7 +260,8 @@ def evaluate_honest(
     kl = np.array([posterior.kl() for posterior in posteriors])
     costs, prior = _likelihoods(side, posteriors, seed, progress)
     drawn = choose(range(len(posteriors)), importance_sentences, seed)
-    weighted = importance_bounds(side, [posteriors[place] for place in drawn], seed, progress)
+    some = [posteriors[place] for place in drawn]
+    weighted = importance_bounds(side, some, seed, progress, sorted({1, *side.draws}))
     curve, counts = mean_kl_steps(posteriors)
     return HonestColumn(
         tokens=tokens,
@@ -268,7 +269,7 @@ def evaluate_honest(
         reconstruction=float(costs.mean()),
         kl=float(kl.mean()),
         elbo=_estimate(costs + kl, tokens),
-        importance={k: _from_subset(costs + kl, drawn, values, tokens) for k, values in weighted.items()},
+        importance={k: _less_gain(costs + kl, weighted[1], weighted[k], tokens) for k in side.draws},
         importance_sentences=len(drawn),
         prior=_estimate(prior, tokens),
         mutual_information=posterior_information(posteriors, seed, _INFORMATION),
@@ -332,17 +333,24 @@ def _estimate(values: NDArray[np.float64], tokens: float) -> Estimate:
     return _checked(Estimate(float(values.mean()), error, tokens))
 
 
-def _from_subset(
-    bound: NDArray[np.float64], drawn: Sequence[int], values: NDArray[np.float64], tokens: float
+def _less_gain(
+    bound: NDArray[np.float64], single: NDArray[np.float64], tighter: NDArray[np.float64], tokens: float
 ) -> Estimate:
     """Estimate the mean of a tighter bound over all sentences from its values on some.
 
-    The difference estimator (Cochran 1977, section 7.10 with b = 1): the mean of the looser bound over all
-    sentences, less the mean gain on those that were drawn. Gains spread far less than likelihoods.
+    The mean of the looser bound over all sentences, less the mean gain on those that were drawn, which spreads far
+    less than likelihoods do (the difference estimator; Cochran 1977, section 7.10 with b = 1).
+
+    Args:
+        bound: -ELBO of all sentences, each from one draw of z, nats.
+        single: -ELBO of those drawn, over the same draws as `tighter`: no gain is below nothing, by Jensen's
+            inequality, and no noise of another draw of z is taken for one.
+        tighter: The tighter bound of those drawn.
+        tokens: Tokens a sentence.
     """
-    gain = bound[list(drawn)] - values
-    few = 1 / len(drawn) - 1 / len(bound)
-    variance = float(values.var(ddof=1)) / len(bound) + few * float(gain.var(ddof=1))
+    gain = single - tighter
+    few = max(0.0, 1 / len(gain) - 1 / len(bound))
+    variance = float(bound.var(ddof=1)) / len(bound) + few * float(gain.var(ddof=1))
     return _checked(Estimate(float(bound.mean() - gain.mean()), math.sqrt(variance), tokens))
 
 

@@ -21,6 +21,7 @@ from hvae_mnn.model.information import (
 )
 from hvae_mnn.model.measures import choose, evaluate_likelihood
 from hvae_mnn.model.posteriors import Posterior, encode_sentences, length_batches, reconstruction
+from hvae_mnn.model.sides import DRAWS, SoftwareSide
 from hvae_mnn.model.vae import TextVae, pad_batch
 
 SENTENCES: list[Sentence] = [(4, 5, 6), (7, 4), (8, 8, 5, 9, 6), (4,), (10, 11, 5)]
@@ -241,12 +242,28 @@ def test_a_subset_estimates_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluate_honest(model, sentences, importance_sentences=60)
     parts = [evaluate_honest(model, sentences, importance_sentences=15, seed=seed) for seed in range(12)]
 
-    every = importance_bounds(model, encode_sentences(model, sentences), seed=0)[500]
-    assert whole.importance[500].nll == pytest.approx(every.mean())
-    assert whole.importance[500].standard_error == pytest.approx(every.std(ddof=1) / math.sqrt(60))
+    bounds = importance_bounds(model, encode_sentences(model, sentences), seed=0)
+    every, single = bounds[500], bounds[1]
+    assert whole.importance[500].nll == pytest.approx(whole.elbo.nll - (single - every).mean())
+    assert whole.importance[500].standard_error == pytest.approx(whole.elbo.standard_error)
     found = np.array([part.importance[500].nll for part in parts])
     assert found.mean() == pytest.approx(every.mean(), abs=3 * found.std(ddof=1) / math.sqrt(12))
     assert found.std() < every.std() / math.sqrt(15) / 2  # far closer than the subset's own mean would be
+
+
+@pytest.mark.parametrize("draws", [DRAWS, (50, 500)])
+def test_no_bound_is_looser_with_more_draws(draws: tuple[int, ...]) -> None:
+    """A collapsed posterior gains nothing: what one draw of z adds to -ELBO is not taken for a gain, or for a loss."""
+    model, sentences = make_text_vae(), random_sentences(60)
+    with torch.no_grad():
+        for layer in (model.mu, model.logvar):
+            layer.weight.mul_(0.01)
+
+    for seed in range(5):
+        found = evaluate_honest(SoftwareSide(model, draws), sentences, importance_sentences=6, seed=seed)
+        assert tuple(found.importance) == draws
+        bounds = [found.elbo.nll, *(each.nll for each in found.importance.values())]
+        assert bounds == sorted(bounds, reverse=True)
 
 
 def test_places_can_be_drawn_as_sentences_can() -> None:
