@@ -182,7 +182,8 @@ class _Run:
         """Run the epochs that are left."""
         while self.epoch < self.config.epochs:
             self._run_epoch()
-            valid = self.objective.judge(evaluate_likelihood(self.model, self.corpus.valid, seed=self.config.seed))
+            judged = self.corpus.valid[: self.objective.judged]
+            valid = self.objective.judge(evaluate_likelihood(self.model, judged, seed=self.config.seed))
             if not math.isfinite(valid):
                 raise self._diverged(valid)
             if valid < self.best_loss:

@@ -62,6 +62,8 @@ class Objective:
     """Latent modes that make sense; the first is what the command line takes where none is given."""
     encoder_layers: ClassVar[tuple[int, ...]] = (1, 2)
     """How many encoder layers there may be."""
+    judged: ClassVar[int | None] = None
+    """Validation sentences, the first so many, that an epoch is judged on; None for all."""
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Training options that the command line sets where they are not given."""
 

@@ -25,6 +25,7 @@ class ShortRun(Objective):
         "rate": Option(0.3, "their size", least=1e-6),
     }
     latent_modes: ClassVar[tuple[str, ...]] = ("last",)
+    judged: ClassVar[int | None] = 500  # fitting one takes 60 gradient steps through the decoder
     defaults: ClassVar[Mapping[str, Any]] = {"kl_warmup": 0.0}
 
     @classmethod
