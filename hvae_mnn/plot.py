@@ -1,4 +1,4 @@
-"""Figures of a Run, a Build, a programming and a Sweep, by matplotlib's object interface (no window, no state).
+"""Figures of all that commands write, by matplotlib's object interface (no window, no state).
 
 A signal is named by tile and node, `encoder1.f.r0c0.out3`; the nodes are those of the decks
 (`hvae_mnn.compiler.decks`).
@@ -38,10 +38,10 @@ __all__ = [
 
 
 def plot_artifact(folder: Path, signals: Sequence[str], out: Path) -> list[Path]:
-    """Draw a Run (waveforms, where it has any, and errors), a Build (conductances), a programming or a Sweep.
+    """Draw a Run (waveforms, where it has any, and errors), a Build (conductances), a programming, a Sweep or a study.
 
     Args:
-        folder: A Run, a Build, a Sweep, or what `hvae-mnn program` wrote.
+        folder: A Run, a Build, a Sweep, a study, or what `hvae-mnn program` wrote.
         signals: TILE.NODE or TILE of a Run; one TILE or LAYER.GATE of a Build; metrics of a Sweep; empty for a
             selection.
         out: Figure to write; its suffix is the format. Of a Sweep with several studies one file each, with
@@ -67,22 +67,35 @@ def plot_artifact(folder: Path, signals: Sequence[str], out: Path) -> list[Path]
             raise ArtifactError(f"--signal: {len(signals)} names for a build; expected one, a TILE or LAYER.GATE")
         figure = plot_conductances(load_build(folder), *signals)
     else:
-        return _plot_sweep(folder, signals, out)
+        return _plot_rows(folder, signals, out)
     save_figure(figure, out)
     return [out]
 
 
-def _plot_sweep(folder: Path, signals: Sequence[str], out: Path) -> list[Path]:
-    from hvae_mnn.sweep.store import is_sweep, load_sweep  # everything else is drawn without loading pandas
+def _plot_rows(folder: Path, signals: Sequence[str], out: Path) -> list[Path]:
+    """Draw what is a table, a Sweep or a study; everything else is drawn without loading pandas."""
+    from hvae_mnn.sweep.store import is_sweep, load_sweep
 
-    if not is_sweep(folder):
+    if is_sweep(folder):
+        from hvae_mnn.drawing.sweeps import save_sweep
+
+        return save_sweep(load_sweep(folder), signals, out)
+    from hvae_mnn.study.results import RESULTS, load_results
+
+    if not (folder / RESULTS).is_file():
         raise ArtifactError(
-            f"{folder}: no run (run.json), build (manifest.json), programming (programming.json) or sweep (plan.json); "
-            "make one with: hvae-mnn simulate, hvae-mnn compile, hvae-mnn program, or hvae-mnn sweep-variation"
+            f"{folder}: no run (run.json), build (manifest.json), programming (programming.json), sweep (plan.json) or "
+            f"study ({RESULTS}); make one with: hvae-mnn simulate, hvae-mnn compile, hvae-mnn program, "
+            "hvae-mnn sweep-variation, or hvae-mnn train --study"
         )
-    from hvae_mnn.drawing.sweeps import save_sweep
+    if signals:
+        raise ArtifactError(f"--signal {signals[0]}: a study has no signals; leave it out")
+    from hvae_mnn.drawing.studies import draw_study
 
-    return save_sweep(load_sweep(folder), signals, out)
+    with figure_style():
+        figure = draw_study(load_results(folder))
+    save_figure(figure, out)
+    return [out]
 
 
 def plot_run(run: Run, signals: Sequence[str] = ()) -> Figure:

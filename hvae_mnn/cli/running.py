@@ -195,7 +195,7 @@ def _tell_of(journal: "Journal", what: str) -> None:
 
 
 @click.command(cls=Command, epilog="hvae-mnn plot run/ --signal encoder1.f.r0c0.out3 --out figure.png")
-@click.argument("folder", metavar="RUN|BUILD|PROGRAMMING|SWEEP", type=FOLDER)
+@click.argument("folder", metavar="RUN|BUILD|PROGRAMMING|SWEEP|STUDY", type=FOLDER)
 @click.option(
     "--signal",
     "signals",
@@ -211,13 +211,13 @@ def _tell_of(journal: "Journal", what: str) -> None:
     help="Figure to write (png, pdf, svg).",
 )
 def plot(folder: Path, signals: tuple[str, ...], out: Path) -> None:
-    """Draw a run, a build, a programming or a sweep.
+    """Draw a run, a build, a programming, a sweep or a study.
 
     A run gives its waveforms and its errors by layer and time step, a build its conductances, a
     programming the way of single cells, the error that remains and the pulses it took. A sweep of one study
     gives one figure, of several one figure each, named figure-STUDY: along one axis the dies, their
     median and its interval, over several axes maps; metrics are the columns of its rows, yield, and rms
-    for the read errors of all layers.
+    for the read errors of all layers. A study of models gives NLL by both protocols, KL and MI.
     """
     from hvae_mnn.plot import plot_artifact
 

@@ -2,16 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hvae_mnn.errors import ArtifactError
 from hvae_mnn.folders import write_file
 from hvae_mnn.model.protocols import NOT_AVAILABLE, PTB_PAPER, PUBLISHED, Published
 from hvae_mnn.study.plan import Row, Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MEASURED, PUBLISHED_STATUS, NOT_YET = "measured", "published", "not run yet"
 NO_DATA = "not run: data not available"
 CHANGED = "not shown: settings changed"
 
+RESULTS = "results.csv"
+"""Name of the table in a study's folder."""
 COLUMNS = (
     "model",
     "objective",
@@ -121,11 +127,34 @@ def write_results(folder: Path, records: Sequence[Record], language_model: str |
     table = pd.DataFrame(list(records), columns=list(COLUMNS))
     for name in ("active_units", "latent", "epochs", "best_epoch"):
         table[name] = table[name].astype("Int64")
-    write_file(folder / "results.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_file(folder / RESULTS, table.to_csv(index=False, lineterminator="\n"))
     text = "\n".join(format_table(records))
     if language_model is not None:
         text += f"\n\nThe plain language model is the row `{language_model}`."
     write_file(folder / "results.md", f"# Results\n\n{text}\n\n{_EXPLANATION}")
+
+
+def load_results(folder: Path) -> "pd.DataFrame":
+    """Read the table of a study.
+
+    Returns:
+        The lines of `results.csv`; at least one row is measured.
+
+    Raises:
+        ArtifactError: There is none, it is damaged, or no row has been measured.
+    """
+    import pandas as pd
+
+    path = folder / RESULTS
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read: {error}; run the study again") from None
+    if missing := [name for name in COLUMNS if name not in table]:
+        raise ArtifactError(f"{path}: has no column {missing[0]}; expected the table of a study. Run the study again")
+    if not (table["status"] == MEASURED).any():
+        raise ArtifactError(f"{path}: no row has been measured; expected one at least. Go on with the study")
+    return table
 
 
 def format_table(records: Sequence[Record], short: bool = False) -> list[str]:
