@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hvae_mnn.model.corpus import PAD, Sentence
 from hvae_mnn.model.posterior_kinds import STEPS, FlowPosterior, Posterior, PriorPosterior, without_dropout
@@ -17,6 +18,7 @@ __all__ = ["SCORES", "STEPS", "Posterior", "Report", "encode_sentences", "length
 SCORES = 2**22
 """Most word scores held at once: 16 MiB of 32-bit floats. Chosen."""
 
+_CACHED = 2**20  # word scores at once where each is looked at once: they stay in the processor's cache. Chosen
 _SEARCHED = 2**24  # scores of a batch whose posteriors are found by gradient steps; 64 MiB, a few times over. Chosen
 
 Report = Callable[[int, int], None]
@@ -93,10 +95,9 @@ def _batch_costs(model: TextVae, tokens: Tensor, z: Tensor) -> Tensor:
 
 def _token_costs(model: TextVae, hidden: Tensor, targets: Tensor) -> Tensor:
     """Return -log p of each target (P,) given the decoder's h (P, H): no full table of log p is made."""
-    rows = max(1, SCORES // model.config.vocabulary_size)
+    rows = max(1, _CACHED // model.config.vocabulary_size)
     parts = []
     for start in range(0, len(targets), rows):
-        scores = model.output(hidden[start : start + rows])
-        right = scores.gather(1, targets[start : start + rows, None])[:, 0]
-        parts.append((scores.logsumexp(1) - right).double())
+        some = slice(start, start + rows)
+        parts.append(functional.cross_entropy(model.output(hidden[some]), targets[some], reduction="none").double())
     return torch.cat(parts)
