@@ -321,8 +321,7 @@ def test_a_format_that_cannot_be_written_is_refused_first(tmp_path, name, found)
 
 
 def test_a_folder_that_is_neither_is_refused(tmp_path):
-    message = r"no run \(run.json\), build \(manifest.json\), programming \(programming.json\), sweep \(plan.json\) or study"
-    with pytest.raises(ArtifactError, match=message):
+    with pytest.raises(ArtifactError, match=r"no run \(run.json\), build .*, programming .*, sweep .* or study"):
         plot_artifact(tmp_path, [], tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
 
