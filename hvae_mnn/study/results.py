@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hvae_mnn.errors import ArtifactError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 MEASURED, PUBLISHED_STATUS, NOT_YET = "measured", "published", "not run yet"
 NO_DATA = "not run: data not available"
 CHANGED = "not shown: settings changed"
+OTHERWISE = "not shown: measured with another seed or number of sentences"
 
 RESULTS = "results.csv"
 """Name of the table in a study's folder."""
@@ -96,24 +98,31 @@ Nats a sentence; PPL is exp(NLL / tokens). Published rows were not measured here
 """
 
 
-def make_records(study: Study, found: Mapping[str, Mapping[str, Any]], changed: Sequence[str] = ()) -> list[Record]:
+def make_records(
+    study: Study, found: Mapping[str, Mapping[str, Any]], hidden: Mapping[str, str] = MappingProxyType({})
+) -> list[Record]:
     """Return the lines of a study's table.
 
     Args:
         study: Its rows.
         found: What each finished row's file holds, by the row's name.
-        changed: Rows whose models were trained with other settings.
+        hidden: Status of each row whose figures are not shown, by its name.
     """
     records: list[Record] = []
     for row in study.rows:
         if row.name in found:
             records += _measured(row, found[row.name])
         else:
-            status = CHANGED if row.name in changed else NOT_YET
-            records.append(_line(**_describe(row), status=status))
+            records.append(_line(**_describe(row), status=hidden.get(row.name, NOT_YET)))
     if any(each["evaluation"]["published"] for each in found.values()):
         records += _beside()
     return records
+
+
+def without_language_model(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a row's file holds without the figures of a language model that is no longer the study's."""
+    evaluation = found["evaluation"] | {"plain": None}
+    return {**found, "evaluation": evaluation, "note": "LM: run the study again"}
 
 
 def write_results(folder: Path, records: Sequence[Record], language_model: str | None) -> None:
@@ -205,7 +214,8 @@ def _measured(row: Row, found: Mapping[str, Any]) -> list[Record]:
         exact = {"nll": plain["nll"], "nll_error": plain["standard_error"], "perplexity": plain["perplexity"]}
         return [_line(**own, **exact, protocol="honest", tokens=plain["tokens"], note="exact: no latent")]
     own["language_model_nll"] = None if plain is None else plain["nll"]
-    return [_paper_line(row, own, evaluation["paper"]), _honest_line(own, evaluation["honest"])]
+    note = found.get("note")
+    return [_paper_line(row, own, evaluation["paper"]), _honest_line(own, evaluation["honest"], note)]
 
 
 def _paper_line(row: Row, own: Record, paper: Mapping[str, Any]) -> Record:
@@ -231,7 +241,7 @@ def _paper_note(row: Row) -> str:
     return "no bound; averages KLs of steps that training did not charge"
 
 
-def _honest_line(own: Record, honest: Mapping[str, Any]) -> Record:
+def _honest_line(own: Record, honest: Mapping[str, Any], note: str | None) -> Record:
     bound, weighted = honest["elbo"], honest["importance"]
     return _line(
         **own,
@@ -247,7 +257,7 @@ def _honest_line(own: Record, honest: Mapping[str, Any]) -> Record:
         iw50_nll=weighted["50"]["nll"],
         iw500_nll=weighted["500"]["nll"],
         tokens=honest["tokens"],
-        note=f"bounds; IW on {honest['importance_sentences']} sentences",
+        note=f"bounds; IW on {honest['importance_sentences']} sentences{f'; {note}' if note else ''}",
     )
 
 

@@ -25,7 +25,7 @@ from hvae_mnn.model.settings import ADDED
 from hvae_mnn.model.threads import torch_threads
 from hvae_mnn.model.training import Progress, check_state, run_settings, state_path, train
 from hvae_mnn.study.plan import Row, Study
-from hvae_mnn.study.results import Record, make_records, write_results
+from hvae_mnn.study.results import CHANGED, OTHERWISE, Record, make_records, without_language_model, write_results
 
 IMPORTANCE_SENTENCES = 50
 
@@ -164,14 +164,8 @@ class _StudyRun:
     def run(self, row: Row, label: str) -> None:
         """Train a row and measure it, as far as that has not been done."""
         checkpoint = load_checkpoint(self._model(row)) if self._model(row).exists() else self._train(row, label)
-        plain = self._plain(row)
-        identity = {
-            "model": checkpoint.content_hash(),
-            "language_model": None if plain is None else plain.content_hash(),
-            "importance_sentences": self.importance_sentences,
-            "seed": self.study.seed,
-        }
-        path = self._figures(row)
+        plain = None if row.plain else self._plain()
+        identity, path = self._identity(checkpoint, plain), self._figures(row)
         if path.exists() and _load_json(path, _ROW_FORMAT)["identity"] == identity:
             self.screen.tell(f"{label}: finished before")
             return
@@ -198,18 +192,27 @@ class _StudyRun:
         write_file(path, json.dumps(figures, indent=1) + "\n")
 
     def records(self) -> list[Record]:
-        """Return the lines of the table so far."""
-        found, changed = {}, []
+        """Return the lines of the table so far; figures that this study would not measure again are left out."""
+        found: dict[str, Mapping[str, Any]] = {}
+        hidden: dict[str, str] = {}
+        plain = self._plain()
         for row in self.study.rows:
             path, model = self._figures(row), self._model(row)
             if not (path.exists() and model.exists()):
                 continue
             checkpoint = load_checkpoint(model)
             if self._changes(row, checkpoint):
-                changed.append(row.name)
-            elif (figures := _load_json(path, _ROW_FORMAT))["identity"]["model"] == checkpoint.content_hash():
+                hidden[row.name] = CHANGED
+                continue
+            figures, identity = _load_json(path, _ROW_FORMAT), self._identity(checkpoint, None if row.plain else plain)
+            odd = {name for name, value in identity.items() if figures["identity"].get(name) != value}
+            if not odd:
                 found[row.name] = figures
-        return make_records(self.study, found, changed)
+            elif odd == {"language_model"}:
+                found[row.name] = without_language_model(figures)
+            elif "model" not in odd:
+                hidden[row.name] = OTHERWISE
+        return make_records(self.study, found, hidden)
 
     def write(self) -> None:
         """Write the table so far."""
@@ -228,10 +231,19 @@ class _StudyRun:
             self.seconds[row.name] = spent + time.monotonic() - began
             self._write_mark()
 
-    def _plain(self, row: Row) -> Checkpoint | None:
-        """Return the language model that a row is held against, once it is trained."""
+    def _identity(self, checkpoint: Checkpoint, plain: Checkpoint | None) -> dict[str, Any]:
+        """Return what decides the figures of a model that is held against a language model."""
+        return {
+            "model": checkpoint.content_hash(),
+            "language_model": None if plain is None else plain.content_hash(),
+            "importance_sentences": self.importance_sentences,
+            "seed": self.study.seed,
+        }
+
+    def _plain(self) -> Checkpoint | None:
+        """Return the language model that other rows are held against, once it is trained."""
         plain = self.study.language_model
-        if plain is None or row.plain or not self._model(plain).exists():
+        if plain is None or not self._model(plain).exists():
             return None
         found = load_checkpoint(self._model(plain))
         return None if self._changes(plain, found) else found

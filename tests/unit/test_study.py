@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from studying import COMMON, IMPORTANCE, TWO_ROWS, parse_study, run_rows, write_corpus
 
 from hvae_mnn.errors import ArtifactError, StudyError, UserError
 from hvae_mnn.folders import lock_folder
@@ -25,39 +26,16 @@ from hvae_mnn.study.run import Screen, run_study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EXAMPLES = Path(__file__).parents[2] / "examples"
-COMMON = 'preset = "grammar"\nembedding = 8\nhidden = 6\nlatent = 4\nepochs = 2\nbatch = 16\nseed = 3\n'
-TWO_ROWS = COMMON + '[row.vae]\nobjective = "vae"\n[row.lm]\nobjective = "lm"\n'
-IMPORTANCE = 4
 
 
 @pytest.fixture
 def words(tmp_path: Path) -> Path:
-    folder = tmp_path / "words"
-    _write_corpus(folder, seed=0)
-    return folder
-
-
-def _write_corpus(folder: Path, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    folder.mkdir()
-    for split, count in (("train", 60), ("valid", 20), ("test", 20)):
-        lines = [" ".join(rng.choice(list("abcdefgh"), rng.integers(2, 7))) for _ in range(count)]
-        (folder / f"words.{split}.txt").write_text("\n".join(lines) + "\n")
+    return write_corpus(tmp_path / "words", seed=0)
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        path = tmp_path / "study.toml"
-        path.write_text(text)
-        return read_study(path)
-
-    return read
-
-
-def _run(study: Any, words: Path, out: Path, told: list[str] | None = None, **options: Any) -> list[dict[str, Any]]:
-    screen = Screen() if told is None else Screen(tell=told.append)
-    return run_study(study, words, out, importance_sentences=IMPORTANCE, screen=screen, **options)
+    return lambda text: parse_study(tmp_path, text)
 
 
 def _csv(folder: Path) -> pd.DataFrame:
@@ -165,7 +143,7 @@ def test_rows_are_what_train_and_evaluate_make_of_them(
     study: Callable[[str], Any], words: Path, tmp_path: Path
 ) -> None:
     plan, out = study(TWO_ROWS), tmp_path / "out"
-    records = _run(plan, words, out)
+    records = run_rows(plan, words, out)
 
     vae, lm = (row.config for row in plan.rows)
     corpus = load_corpus(words)
@@ -198,7 +176,7 @@ def test_an_interrupted_study_goes_on_to_the_same_table(
     study: Callable[[str], Any], words: Path, tmp_path: Path
 ) -> None:
     plan, whole, cut = study(TWO_ROWS), tmp_path / "whole", tmp_path / "cut"
-    _run(plan, words, whole)
+    run_rows(plan, words, whole)
 
     events: list[TrainingEvent] = []
 
@@ -221,7 +199,7 @@ def test_an_interrupted_study_goes_on_to_the_same_table(
     before = json.loads((cut / "study.json").read_text())["seconds"]["vae"]
 
     told: list[str] = []
-    _run(plan, words, cut, told)
+    run_rows(plan, words, cut, told)
 
     assert told == ["row lm (1 of 2): finished before", "row vae (2 of 2): training", "row vae (2 of 2): measuring"]
     pd.testing.assert_frame_equal(_csv(cut), _csv(whole))
@@ -233,19 +211,19 @@ def test_only_some_rows_and_then_the_others(study: Callable[[str], Any], words: 
     plan, out = study(TWO_ROWS), tmp_path / "out"
     told: list[str] = []
 
-    alone = _run(plan, words, out, told, only=("vae",))
+    alone = run_rows(plan, words, out, told, only=("vae",))
 
     assert told == ["row vae (1 of 1): training", "row vae (1 of 1): measuring"]
     assert [each["status"] for each in alone] == ["measured", "measured", "not run yet"]
     assert alone[1]["language_model_nll"] is None
-    beside = _run(plan, words, out, told)
+    beside = run_rows(plan, words, out, told)
     assert told[2:] == ["row lm (1 of 2): training", "row lm (1 of 2): measuring", "row vae (2 of 2): measuring"]
     assert beside[1]["language_model_nll"] == beside[2]["nll"]
 
 
 def test_more_sentences_are_measured_and_not_trained(study: Callable[[str], Any], words: Path, tmp_path: Path) -> None:
     plan, out = study(COMMON + "[row.hsr]\n"), tmp_path / "out"
-    _run(plan, words, out)
+    run_rows(plan, words, out)
     before, told = (out / "hsr.pt").stat().st_mtime_ns, list[str]()
 
     records = run_study(plan, words, out, importance_sentences=6, screen=Screen(tell=told.append))
@@ -259,28 +237,28 @@ def test_a_row_of_other_settings_is_refused_before_anything_is_trained(
     study: Callable[[str], Any], words: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    _run(study(COMMON + "[row.a]\n"), words, out)
+    run_rows(study(COMMON + "[row.a]\n"), words, out)
     changed = study(COMMON.replace("epochs = 2", "epochs = 1") + "[row.b]\n[row.a]\n")
 
     with pytest.raises(StudyError, match=r"row a: .*epochs 2 \(now 1\); .*Delete .*a\.pt.*--only"):
-        _run(changed, words, out)
+        run_rows(changed, words, out)
     assert not (out / "b.pt").exists()
 
-    records = _run(changed, words, out, only=("b",))
+    records = run_rows(changed, words, out, only=("b",))
     assert [each["status"] for each in records] == ["measured", "measured", "not shown: settings changed"]
     (out / "a.pt").unlink()
     told: list[str] = []
-    records = _run(changed, words, out, told)
+    records = run_rows(changed, words, out, told)
     assert told[0] == "row b (1 of 2): finished before" and told[-1] == "row a (2 of 2): measuring"
     assert {each["status"] for each in records} == {"measured"}
 
 
 def test_what_a_row_no_longer_says_is_a_change_too(study: Callable[[str], Any], words: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    _run(study(COMMON + '[row.a]\nobjective = "vae"\narithmetic = "bfloat16"\n'), words, out)
+    run_rows(study(COMMON + '[row.a]\nobjective = "vae"\narithmetic = "bfloat16"\n'), words, out)
 
     with pytest.raises(StudyError, match=r"row a: .*objective vae \(now hsr\), arithmetic bfloat16 \(now float32\)"):
-        _run(study(COMMON + "[row.a]\n"), words, out)
+        run_rows(study(COMMON + "[row.a]\n"), words, out)
 
 
 def test_a_row_under_way_with_other_settings_is_refused(
@@ -288,7 +266,7 @@ def test_a_row_under_way_with_other_settings_is_refused(
 ) -> None:
     out = tmp_path / "out"
     plan = study(COMMON + "[row.a]\n")
-    _run(plan, words, out)
+    run_rows(plan, words, out)
     for path in ("a.pt", "a.json"):
         (out / path).unlink()
 
@@ -300,17 +278,17 @@ def test_a_row_under_way_with_other_settings_is_refused(
 
     changed = study(COMMON.replace("latent = 4", "latent = 5") + "[row.b]\n[row.a]\n")
     with pytest.raises(StudyError, match=r"row a: .*a\.pt\.training.*latent 4 \(now 5\)"):
-        _run(changed, words, out)
+        run_rows(changed, words, out)
     assert not (out / "b.pt").exists()
 
 
 def test_another_corpus_is_refused(study: Callable[[str], Any], words: Path, tmp_path: Path) -> None:
     plan, out = study(COMMON + "[row.a]\n"), tmp_path / "out"
-    _run(plan, words, out)
-    _write_corpus(tmp_path / "others", seed=1)
+    run_rows(plan, words, out)
+    write_corpus(tmp_path / "others", seed=1)
 
     with pytest.raises(StudyError, match=r"row a: .*another corpus"):
-        _run(plan, tmp_path / "others", out)
+        run_rows(plan, tmp_path / "others", out)
 
 
 def test_folders_of_something_else_are_left_alone(study: Callable[[str], Any], words: Path, tmp_path: Path) -> None:
@@ -321,20 +299,20 @@ def test_folders_of_something_else_are_left_alone(study: Callable[[str], Any], w
     (foreign / "a.json").write_text("{}")
     busy.mkdir()
     with lock_folder(busy, "study"), pytest.raises(ArtifactError, match="another study is writing"):
-        _run(plan, words, busy)
+        run_rows(plan, words, busy)
     with pytest.raises(ArtifactError, match="is a file"):
-        _run(plan, words, file)
+        run_rows(plan, words, file)
     with pytest.raises(ArtifactError, match="holds something else"):
-        _run(plan, words, foreign)
+        run_rows(plan, words, foreign)
     assert (foreign / "a.json").read_text() == "{}" and len(list(foreign.iterdir())) == 1
 
-    _run(plan, words, busy)
+    run_rows(plan, words, busy)
     for name in ("study.json", "a.json"):
         damaged = busy / name
         kept = damaged.read_text()
         damaged.write_text(kept[:20])
         with pytest.raises(UserError, match=rf"{name}: is not a file of a study or is damaged"):
-            _run(plan, words, busy)
+            run_rows(plan, words, busy)
         damaged.write_text(kept)
 
 
@@ -342,7 +320,7 @@ def test_a_row_that_diverges_is_named(study: Callable[[str], Any], words: Path, 
     plan = study(COMMON + "[row.wild]\nlearning_rate = 1e30\n")
 
     with pytest.raises(StudyError, match=r"^row wild: "):
-        _run(plan, words, tmp_path / "out")
+        run_rows(plan, words, tmp_path / "out")
 
 
 # The table

@@ -1,0 +1,38 @@
+"""What tests of studies share: a corpus of random letters, small models, and a run without a screen."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hvae_mnn.study.plan import Study, read_study
+from hvae_mnn.study.run import Screen, run_study
+
+COMMON = 'preset = "grammar"\nembedding = 8\nhidden = 6\nlatent = 4\nepochs = 2\nbatch = 16\nseed = 3\n'
+TWO_ROWS = COMMON + '[row.vae]\nobjective = "vae"\n[row.lm]\nobjective = "lm"\n'
+IMPORTANCE = 4
+
+
+def write_corpus(folder: Path, seed: int) -> Path:
+    """Write a corpus of random letters."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir()
+    for split, count in (("train", 60), ("valid", 20), ("test", 20)):
+        lines = [" ".join(rng.choice(list("abcdefgh"), rng.integers(2, 7))) for _ in range(count)]
+        (folder / f"words.{split}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def parse_study(folder: Path, text: str) -> Study:
+    """Read a study from text."""
+    path = folder / "study.toml"
+    path.write_text(text)
+    return read_study(path)
+
+
+def run_rows(
+    study: Study, words: Path, out: Path, told: list[str] | None = None, **options: Any
+) -> list[dict[str, Any]]:
+    """Run a study with few draws and without a screen; `told` takes the lines of rows."""
+    screen = Screen() if told is None else Screen(tell=told.append)
+    return run_study(study, words, out, **{"importance_sentences": IMPORTANCE, "screen": screen, **options})

@@ -1,0 +1,75 @@
+"""What a study shows of rows that were measured or trained in another way than it would now."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studying import COMMON, TWO_ROWS, parse_study, run_rows, write_corpus
+
+from hvae_mnn.model.checkpoint import load_checkpoint, save_checkpoint
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+OTHERWISE = "not shown: measured with another seed or number of sentences"
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    return write_corpus(tmp_path / "words", seed=0)
+
+
+def _column(records: list[dict[str, Any]], name: str) -> list[Any]:
+    return [each[name] for each in records]
+
+
+def test_figures_of_another_language_model_are_dropped(words: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = run_rows(parse_study(tmp_path, TWO_ROWS), words, out)
+    for name in ("lm.pt", "lm.json"):
+        (out / name).unlink()
+    other = parse_study(tmp_path, TWO_ROWS + "learning_rate = 0.02\n")  # of lm, the last table
+
+    records = run_rows(other, words, out, only=("lm",))
+
+    assert _column(records, "status") == ["measured"] * 3
+    assert records[2]["nll"] != before[2]["nll"]
+    assert records[1]["language_model_nll"] is None and "LM: run the study again" in records[1]["note"]
+    assert (records[0], records[1]["nll"]) == (before[0], before[1]["nll"])
+    again = run_rows(other, words, out)
+    assert again[1]["language_model_nll"] == again[2]["nll"] == records[2]["nll"]
+    assert again[1] == before[1] | {"language_model_nll": records[2]["nll"]}
+
+
+def test_a_language_model_of_other_settings_is_none_to_measure_against(words: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_rows(parse_study(tmp_path, TWO_ROWS), words, out, only=("lm",))
+    other = parse_study(tmp_path, TWO_ROWS + "learning_rate = 0.02\n")
+
+    records = run_rows(other, words, out, only=("vae",))
+
+    assert _column(records, "status") == ["measured", "measured", "not shown: settings changed"]
+    assert records[1]["language_model_nll"] is None
+
+
+def test_figures_of_another_seed_or_number_of_sentences_are_not_shown(words: Path, tmp_path: Path) -> None:
+    text = COMMON.replace("seed = 3\n", "") + "[row.a]\nseed = 3\n[row.b]\nseed = 3\n"
+    plan, out = parse_study(tmp_path, "seed = 1\n" + text), tmp_path / "out"
+    first = run_rows(plan, words, out)
+
+    for study, options in ((plan, {"importance_sentences": 6}), (parse_study(tmp_path, "seed = 2\n" + text), {})):
+        records = run_rows(study, words, out, only=("b",), **options)
+        assert _column(records, "status") == [OTHERWISE, "measured", "measured"]
+        assert records[0]["nll"] is None
+    assert run_rows(plan, words, out) == first
+
+
+def test_figures_of_another_model_are_not_shown(words: Path, tmp_path: Path) -> None:
+    plan, out = parse_study(tmp_path, COMMON + "[row.a]\n[row.b]\n"), tmp_path / "out"
+    run_rows(plan, words, out)
+    trained = load_checkpoint(out / "a.pt")
+    bias = {"output.bias": trained.weights["output.bias"] + 1}
+    save_checkpoint(replace(trained, weights={**trained.weights, **bias}), out / "a.pt")
+
+    records = run_rows(plan, words, out, only=("b",))
+
+    assert _column(records, "status") == ["not run yet", "measured", "measured"]
