@@ -157,7 +157,7 @@ class _StudyRun:
             _load_json(self._figures(row), _ROW_FORMAT)
         if model.exists() and (changes := self._changes(row, load_checkpoint(model))):
             raise StudyError(
-                f"{model} was trained with {', '.join(changes)}; expected the same. Delete {model} to "
+                f"{model} is not what the row trains: {', '.join(changes)}; expected the same. Delete {model} to "
                 "train it again, give the row another name, or name the rows to run with --only"
             )
 
@@ -249,15 +249,20 @@ class _StudyRun:
         return None if self._changes(plain, found) else found
 
     def _changes(self, row: Row, checkpoint: Checkpoint) -> list[str]:
-        """Return what a checkpoint was trained with that the row does not say."""
+        """Return what a checkpoint was trained with that the row does not say, and what became of it since."""
         usual = {name: str(list(value) if isinstance(value, tuple) else value) for name, value in ADDED.items()}
         wanted = usual | run_settings(self.words, row.config)
         found = {name: checkpoint.provenance.get(name, usual.get(name)) for name in wanted if name != "corpus"}
         odd = [name for name, value in found.items() if value != wanted[name]]
-        return [
+        changes = [
             "another corpus" if name == "corpus_sha256" else f"{name} {found[name]} (now {wanted[name]})"
             for name in odd
         ]
+        if "pruned" in checkpoint.provenance:
+            changes.append("it was pruned")
+        elif not changes and checkpoint.config != row.config.model_config(len(self.words.vocabulary)):
+            changes.append("other sizes than those in its provenance")
+        return changes
 
     def _model(self, row: Row) -> Path:
         return self.out / f"{row.name}.pt"

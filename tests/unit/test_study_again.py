@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from studying import COMMON, TWO_ROWS, parse_study, run_rows, write_corpus
 
+from hvae_mnn.errors import StudyError
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.checkpoint import load_checkpoint, save_checkpoint
+from hvae_mnn.prune import prune_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OTHERWISE = "not shown: measured with another seed or number of sentences"
@@ -73,3 +76,21 @@ def test_figures_of_another_model_are_not_shown(words: Path, tmp_path: Path) -> 
     records = run_rows(plan, words, out, only=("b",))
 
     assert _column(records, "status") == ["not run yet", "measured", "measured"]
+
+
+@pytest.mark.parametrize("kind", ["pruned", "sizes"])
+def test_a_model_that_is_not_as_it_was_trained_is_refused(words: Path, tmp_path: Path, kind: str) -> None:
+    plan, out = parse_study(tmp_path, COMMON + "[row.b]\n[row.a]\n"), tmp_path / "out"
+    run_rows(plan, words, out)
+    if kind == "pruned":
+        options = {"threshold": 0.0, "hidden_threshold": 0.0, "sentences": 20}
+        prune_model(load_checkpoint(out / "a.pt"), words, out / "a.pt", load_hardware("ideal"), "ideal", **options)
+    else:
+        trained = load_checkpoint(out / "a.pt")
+        save_checkpoint(replace(trained, config=replace(trained.config, max_length=19)), out / "a.pt")
+
+    with pytest.raises(StudyError, match=rf"^row a: .*a\.pt .*{kind}.*Delete .*a\.pt.*--only") as refused:
+        run_rows(plan, words, out)
+    assert "\n" not in str(refused.value)
+    records = run_rows(plan, words, out, only=("b",))
+    assert _column(records, "status") == ["measured", "measured", "not shown: settings changed"]
