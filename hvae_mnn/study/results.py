@@ -111,12 +111,39 @@ def make_records(
     records: list[Record] = []
     for row in study.rows:
         if row.name in found:
-            records += _measured(row, found[row.name])
+            records += measured(row, found[row.name])
         else:
             records.append(_line(**_describe(row), status=hidden.get(row.name, NOT_YET)))
     if any(each["evaluation"]["published"] for each in found.values()):
         records += _beside()
     return records
+
+
+def measured(row: Row, found: Mapping[str, Any]) -> list[Record]:
+    """Return the lines of a finished row: one a protocol, or the exact one of a plain language model.
+
+    Args:
+        row: The row.
+        found: What its file holds.
+
+    Raises:
+        KeyError: Something is missing in it.
+        TypeError: Something else stands there.
+    """
+    evaluation = found["evaluation"]
+    own = _describe(row) | {
+        "corpus": evaluation["corpus"],
+        "status": MEASURED,
+        "best_epoch": found["best_epoch"],
+        "seconds": found["seconds"],
+    }
+    plain = evaluation["plain"]
+    if evaluation["honest"] is None:  # by the file: it may be of a row that had a latent, or had none, before
+        exact = {"nll": plain["nll"], "nll_error": plain["standard_error"], "perplexity": plain["perplexity"]}
+        return [_line(**own, **exact, protocol="honest", tokens=plain["tokens"], note="exact: no latent")]
+    own["language_model_nll"] = None if plain is None else plain["nll"]
+    note = found.get("note")
+    return [_paper_line(row, own, evaluation["paper"]), _honest_line(own, evaluation["honest"], note)]
 
 
 def without_language_model(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,24 +225,6 @@ def _describe(row: Row) -> Record:
         "cells": f"{encoder} > {config.decoder}" if encoder else config.decoder,
         "epochs": config.epochs,
     }
-
-
-def _measured(row: Row, found: Mapping[str, Any]) -> list[Record]:
-    """Return the lines of a finished row: one a protocol, or the exact one of a plain language model."""
-    evaluation = found["evaluation"]
-    own = _describe(row) | {
-        "corpus": evaluation["corpus"],
-        "status": MEASURED,
-        "best_epoch": found["best_epoch"],
-        "seconds": found["seconds"],
-    }
-    plain = evaluation["plain"]
-    if row.plain:
-        exact = {"nll": plain["nll"], "nll_error": plain["standard_error"], "perplexity": plain["perplexity"]}
-        return [_line(**own, **exact, protocol="honest", tokens=plain["tokens"], note="exact: no latent")]
-    own["language_model_nll"] = None if plain is None else plain["nll"]
-    note = found.get("note")
-    return [_paper_line(row, own, evaluation["paper"]), _honest_line(own, evaluation["honest"], note)]
 
 
 def _paper_line(row: Row, own: Record, paper: Mapping[str, Any]) -> Record:

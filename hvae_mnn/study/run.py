@@ -25,7 +25,16 @@ from hvae_mnn.model.settings import ADDED
 from hvae_mnn.model.threads import torch_threads
 from hvae_mnn.model.training import Progress, check_state, run_settings, state_path, train
 from hvae_mnn.study.plan import Row, Study
-from hvae_mnn.study.results import CHANGED, OTHERWISE, Record, make_records, without_language_model, write_results
+from hvae_mnn.study.results import (
+    CHANGED,
+    OTHERWISE,
+    Record,
+    format_table,
+    make_records,
+    measured,
+    without_language_model,
+    write_results,
+)
 
 IMPORTANCE_SENTENCES = 50
 
@@ -139,7 +148,7 @@ class _StudyRun:
     def __post_init__(self) -> None:
         mark = self.out / _MARK
         if mark.exists():
-            self.seconds = dict(_load_json(mark, _FOLDER_FORMAT)["seconds"])
+            self.seconds = _load_seconds(mark)
         else:
             self._write_mark()
 
@@ -154,7 +163,7 @@ class _StudyRun:
         model = self._model(row)
         check_state(self.words, row.config, model)
         if self._figures(row).exists():
-            _load_json(self._figures(row), _ROW_FORMAT)
+            _load_figures(self._figures(row), row)
         if model.exists() and (changes := self._changes(row, load_checkpoint(model))):
             raise StudyError(
                 f"{model} is not what the row trains: {', '.join(changes)}; expected the same. Delete {model} to "
@@ -166,7 +175,7 @@ class _StudyRun:
         checkpoint = load_checkpoint(self._model(row)) if self._model(row).exists() else self._train(row, label)
         plain = None if row.plain else self._plain()
         identity, path = self._identity(checkpoint, plain), self._figures(row)
-        if path.exists() and _load_json(path, _ROW_FORMAT)["identity"] == identity:
+        if path.exists() and _load_figures(path, row)["identity"] == identity:
             self.screen.tell(f"{label}: finished before")
             return
         self.screen.tell(f"{label}: measuring")
@@ -204,7 +213,7 @@ class _StudyRun:
             if self._changes(row, checkpoint):
                 hidden[row.name] = CHANGED
                 continue
-            figures, identity = _load_json(path, _ROW_FORMAT), self._identity(checkpoint, None if row.plain else plain)
+            figures, identity = _load_figures(path, row), self._identity(checkpoint, None if row.plain else plain)
             odd = {name for name, value in identity.items() if figures["identity"].get(name) != value}
             if not odd:
                 found[row.name] = figures
@@ -274,16 +283,43 @@ class _StudyRun:
         write_file(self.out / _MARK, json.dumps({"format": _FOLDER_FORMAT, "seconds": self.seconds}, indent=1) + "\n")
 
 
-def _load_json(path: Path, kind: str) -> dict[str, Any]:
-    """Read a file that a study wrote.
+def _load_seconds(path: Path) -> dict[str, float]:
+    """Read the seconds of training by row.
 
     Raises:
-        StudyError: It is none.
+        StudyError: The file is not what a study wrote.
     """
+    found = _load_json(path, _FOLDER_FORMAT).get("seconds")
+    if not isinstance(found, dict) or not all(isinstance(value, int | float) for value in found.values()):
+        raise _damaged(path)
+    return found
+
+
+def _load_figures(path: Path, row: Row) -> dict[str, Any]:
+    """Read the file of a finished row.
+
+    Raises:
+        StudyError: It is not what a study wrote; something that the table needs may be missing in it.
+    """
+    found = _load_json(path, _ROW_FORMAT)
+    try:
+        format_table(measured(row, found))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path) from error
+    if not isinstance(found.get("identity"), dict):
+        raise _damaged(path)
+    return found
+
+
+def _load_json(path: Path, kind: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict) or found.get("format") != kind:
-        raise StudyError(f"{path}: is not a file of a study or is damaged; expected one that it wrote. Move it away")
+        raise _damaged(path)
     return found
+
+
+def _damaged(path: Path) -> StudyError:
+    return StudyError(f"{path}: is not a file of a study or is damaged; expected one that it wrote. Move it away")

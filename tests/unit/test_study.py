@@ -307,12 +307,16 @@ def test_folders_of_something_else_are_left_alone(study: Callable[[str], Any], w
     assert (foreign / "a.json").read_text() == "{}" and len(list(foreign.iterdir())) == 1
 
     run_rows(plan, words, busy)
-    for name in ("study.json", "a.json"):
+    for name, keys in (("study.json", ("seconds",)), ("a.json", ("identity", "evaluation", "best_epoch", "seconds"))):
         damaged = busy / name
         kept = damaged.read_text()
-        damaged.write_text(kept[:20])
-        with pytest.raises(UserError, match=rf"{name}: is not a file of a study or is damaged"):
-            run_rows(plan, words, busy)
+        found = json.loads(kept)
+        without = [json.dumps({key: value for key, value in found.items() if key != gone}) for gone in keys]
+        texts = [kept[:20], *without, *(json.dumps(found | {key: "many"}) for key in keys if key != "best_epoch")]
+        for text in (*texts, kept.replace('"nll"', '"n"')) if name == "a.json" else texts:
+            damaged.write_text(text)
+            with pytest.raises(UserError, match=rf"{name}: is not a file of a study or is damaged"):
+                run_rows(plan, words, busy)
         damaged.write_text(kept)
 
 

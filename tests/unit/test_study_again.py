@@ -94,3 +94,17 @@ def test_a_model_that_is_not_as_it_was_trained_is_refused(words: Path, tmp_path:
     assert "\n" not in str(refused.value)
     records = run_rows(plan, words, out, only=("b",))
     assert _column(records, "status") == ["measured", "measured", "not shown: settings changed"]
+
+
+def test_a_row_that_becomes_a_language_model_is_trained_again_once_its_model_is_deleted(
+    words: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run_rows(parse_study(tmp_path, COMMON + "[row.a]\n"), words, out)
+    plan = parse_study(tmp_path, COMMON + '[row.a]\nobjective = "lm"\n')
+    with pytest.raises(StudyError, match=r"objective hsr \(now lm\)"):
+        run_rows(plan, words, out)
+
+    (out / "a.pt").unlink()
+
+    assert _column(run_rows(plan, words, out), "note") == ["exact: no latent"]
