@@ -31,6 +31,7 @@ __all__ = [
     "Progress",
     "TrainConfig",
     "TrainingEvent",
+    "check_lengths",
     "check_state",
     "epoch_batches",
     "run_settings",
@@ -101,7 +102,7 @@ def train(
         raise TrainingError(
             f"{out} is a folder; expected the name of a checkpoint file to write. Choose another --out."
         )
-    _check_lengths(corpus, config)
+    check_lengths(corpus, config)
     with torch_threads(threads), torch.random.fork_rng(devices=[]):
         run = _Run(corpus, config, Path(out), progress, seconds_between_saves)
         run.resume_or_start()
@@ -129,6 +130,21 @@ def check_state(corpus: Corpus, config: TrainConfig, out: str | Path) -> None:
         _check_identity(_identity(corpus, config), state["identity"], path)
     except (KeyError, TypeError) as error:
         raise _foreign_state(path) from error
+
+
+def check_lengths(corpus: Corpus, config: TrainConfig) -> None:
+    """Refuse a corpus with sentences that the model cannot read.
+
+    Raises:
+        TrainingError: A split has one.
+    """
+    for split in ("train", "valid", "test"):
+        longest = max(len(sentence) for sentence in getattr(corpus, split))
+        if longest > config.max_length:
+            raise TrainingError(
+                f"corpus {corpus.name!r} has a sentence of {longest} words in its {split} split; the model "
+                f"reads at most {config.max_length}. Raise max_length or cut the corpus."
+            )
 
 
 def epoch_batches(sentences: tuple[Sentence, ...], batch: int, seed: int, epoch: int) -> list[list[int]]:
@@ -349,16 +365,6 @@ def _check_identity(expected: Mapping[str, Any], found: Mapping[str, Any], path:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _check_lengths(corpus: Corpus, config: TrainConfig) -> None:
-    for split in ("train", "valid", "test"):
-        longest = max(len(sentence) for sentence in getattr(corpus, split))
-        if longest > config.max_length:
-            raise TrainingError(
-                f"corpus {corpus.name!r} has a sentence of {longest} words in its {split} split; the model "
-                f"reads at most {config.max_length}. Raise max_length or cut the corpus."
-            )
 
 
 def run_settings(corpus: Corpus, config: TrainConfig) -> dict[str, str]:

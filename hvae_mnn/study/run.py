@@ -23,7 +23,7 @@ from hvae_mnn.model.evaluation import Extent, evaluate
 from hvae_mnn.model.evaluation import Progress as EvaluationProgress
 from hvae_mnn.model.settings import ADDED
 from hvae_mnn.model.threads import torch_threads
-from hvae_mnn.model.training import Progress, check_state, run_settings, state_path, train
+from hvae_mnn.model.training import Progress, TrainingEvent, check_lengths, check_state, run_settings, state_path, train
 from hvae_mnn.study.plan import Row, Study
 from hvae_mnn.study.results import (
     CHANGED,
@@ -153,14 +153,15 @@ class _StudyRun:
             self._write_mark()
 
     def check(self, row: Row) -> None:
-        """Refuse a row whose files are of something else.
+        """Refuse a row that cannot be trained, or whose files are of something else.
 
         Raises:
             StudyError: They are, or are damaged.
-            TrainingError: The state of the row's training is of something else.
+            TrainingError: A sentence is too long, or the state of the row's training is of something else.
             CheckpointError: The row's model cannot be opened.
         """
         model = self._model(row)
+        check_lengths(self.words, row.config)
         check_state(self.words, row.config, model)
         if self._figures(row).exists():
             _load_figures(self._figures(row), row)
