@@ -13,6 +13,7 @@ from hvae_mnn.hardware_files import did_you_mean, read_toml
 from hvae_mnn.model.settings import PRESETS, TrainConfig, make_config
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_OWN_FILES = {"study": "study.json", "results": "results.csv"}
 _EXPECTED = {
     "string_type": "a text in quotes",
     "int_type": "a whole number",
@@ -166,9 +167,11 @@ def _read_row(path: Path, name: str, common: dict[str, Any], table: _RowTable) -
 
 
 def _check_names(path: Path, rows: tuple[Row, ...]) -> None:
-    """Refuse names that differ in their case alone: some disks take them for one file."""
+    """Refuse names of the study's own files, and those that differ in case alone: some disks take them for one file."""
     seen: dict[str, str] = {}
     for row in rows:
+        if own := _OWN_FILES.get(row.name.lower()):
+            raise StudyError(f"study {path}: row {row.name!r}: a study has a file {own}; choose another name")
         other = seen.setdefault(row.name.lower(), row.name)
         if other != row.name:
             raise StudyError(f"study {path}: rows {other} and {row.name} would be one file on some disks; rename one")

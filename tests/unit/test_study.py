@@ -109,6 +109,8 @@ def test_the_example_studies_are_sound(name: str) -> None:
         ('[row.a]\nencoder = "lstm+gro"', ("row a: ", "'gro'")),
         ('[row."a b"]', ("row 'a b'", "letters, digits")),
         ("[row.a]\n[row.A]", ("rows a and A",)),
+        ("[row.study]", ("row 'study'", "study.json", "another name")),
+        ("[row.Results]", ("row 'Results'", "results.csv", "another name")),
         ("[row.a", ("not valid TOML",)),
         ("threads = 0\n[row.a]", ("threads is 0", "greater than or equal to 1")),
     ],
