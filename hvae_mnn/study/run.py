@@ -234,12 +234,22 @@ class _StudyRun:
         began, spent = time.monotonic(), 0.0
         if state_path(self._model(row)).exists():
             spent = self.seconds.get(row.name, 0.0)
-        try:
-            with self.screen.training() as progress:
-                return train(self.words, row.config, self._model(row), progress=progress, provenance=self.provenance)
-        finally:
+
+        def keep_seconds() -> None:
             self.seconds[row.name] = spent + time.monotonic() - began
             self._write_mark()
+
+        try:
+            with self.screen.training() as progress:
+
+                def report(event: TrainingEvent) -> None:
+                    progress(event)
+                    if event.valid_loss is not None:  # a process that is killed runs no `finally`
+                        keep_seconds()
+
+                return train(self.words, row.config, self._model(row), progress=report, provenance=self.provenance)
+        finally:
+            keep_seconds()
 
     def _identity(self, checkpoint: Checkpoint, plain: Checkpoint | None) -> dict[str, Any]:
         """Return what decides the figures of a model that is held against a language model."""

@@ -1,5 +1,7 @@
 """What a study shows of rows that were measured or trained in another way than it would now."""
 
+import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ from studying import COMMON, TWO_ROWS, parse_study, run_rows, write_corpus
 from hvae_mnn.errors import StudyError
 from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.checkpoint import load_checkpoint, save_checkpoint
+from hvae_mnn.model.training import TrainingEvent
 from hvae_mnn.prune import prune_model
+from hvae_mnn.study.run import Screen
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OTHERWISE = "not shown: measured with another seed or number of sentences"
@@ -108,3 +112,27 @@ def test_a_row_that_becomes_a_language_model_is_trained_again_once_its_model_is_
     (out / "a.pt").unlink()
 
     assert _column(run_rows(plan, words, out), "note") == ["exact: no latent"]
+
+
+def test_a_sentence_past_a_rows_limit_is_named_before_anything_is_trained(words: Path, tmp_path: Path) -> None:
+    plan, out = parse_study(tmp_path, COMMON + "[row.a]\n[row.b]\nmax_length = 5\n"), tmp_path / "out"
+
+    with pytest.raises(StudyError, match=r"^row b: corpus 'words' has a sentence of 6 words in its train split"):
+        run_rows(plan, words, out)
+    assert not (out / "a.pt").exists()
+
+
+def test_seconds_are_kept_at_the_end_of_each_epoch(words: Path, tmp_path: Path) -> None:
+    """A process that is killed runs no `finally`: what it spent is read while it trains."""
+    plan, out = parse_study(tmp_path, COMMON + "[row.a]\n"), tmp_path / "out"
+    kept: list[float | None] = []
+
+    def look(event: TrainingEvent) -> None:
+        if event.batch == 1 and event.valid_loss is None:
+            kept.append(json.loads((out / "study.json").read_text())["seconds"].get("a"))
+
+    run_rows(plan, words, out, screen=Screen(training=lambda: nullcontext(look)))
+
+    first, second = kept
+    assert first is None and second is not None
+    assert 0 < second < json.loads((out / "study.json").read_text())["seconds"]["a"]
