@@ -20,6 +20,14 @@ _BATCH = 64
 _Item = TypeVar("_Item")
 
 
+def perplexity(nll: float, tokens: float) -> float:
+    """Return exp(nll / tokens) for nats and tokens, both of a sentence or of all; infinite where beyond floats."""
+    try:
+        return math.exp(nll / tokens)
+    except OverflowError:
+        return math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Likelihood:
     """Teacher-forced figures of a set of sentences.
@@ -50,7 +58,7 @@ class Likelihood:
     @property
     def perplexity(self) -> float:
         """Exp of the bound per token."""
-        return math.exp(self.elbo_nll * self.sentences / self.tokens)
+        return perplexity(self.elbo_nll * self.sentences, self.tokens)
 
     @property
     def objective(self) -> float:

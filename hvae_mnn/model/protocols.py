@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hvae_mnn.model.corpus import Text
 from hvae_mnn.model.gaps import Gap, Gaps
 from hvae_mnn.model.generation import Interpolation
+from hvae_mnn.model.measures import perplexity
 from hvae_mnn.model.quality import Quality
 
 BATCH = 64
@@ -34,14 +35,6 @@ def split_again(words: Iterable[str]) -> Text:
     """
     single = _DOTS.sub(".", " ".join(words).lower())
     return tuple(_APART.sub(lambda found: f" {found.group()}", single).split())
-
-
-def perplexity(nll: float, tokens: float) -> float:
-    """Return exp(nll / tokens) for nats and tokens a sentence; infinite where that is beyond floats."""
-    try:
-        return math.exp(nll / tokens)
-    except OverflowError:
-        return math.inf
 
 
 def tokens_counted(nll: float, ppl: float) -> float:
