@@ -94,7 +94,7 @@ def train(
         seconds_between_saves: How often the state is saved inside an epoch, seconds.
 
     Raises:
-        TrainingError: The loss is not a number, a sentence is too long, or the state beside `out`
+        TrainingError: A loss or a figure is not finite, a sentence is too long, or the state beside `out`
             belongs to another run.
         CheckpointError: Something could not be written.
     """
@@ -201,7 +201,7 @@ class _Run:
             judged = self.corpus.valid[: self.objective.judged]
             valid = self.objective.judge(evaluate_likelihood(self.model, judged, seed=self.config.seed))
             if not math.isfinite(valid):
-                raise self._diverged(valid)
+                raise self._diverged(f"validation loss is {valid} in epoch {self.epoch + 1}")
             if valid < self.best_loss:
                 self.best_loss, self.best_epoch, self.best = valid, self.epoch + 1, self._weights()
             self.objective.end_epoch(self.model, self.corpus.valid, self.config.seed)
@@ -223,8 +223,7 @@ class _Run:
             checkpoint = replace(checkpoint, calibration=calibration.samples, ranges=calibration.ranges)
         checkpoint = replace(
             checkpoint,
-            metrics=measure_all(model, self.corpus.test, seed=self.config.seed)
-            | {"best_epoch": float(self.best_epoch), "valid_loss": self.best_loss},
+            metrics=self._measured(model) | {"best_epoch": float(self.best_epoch), "valid_loss": self.best_loss},
             provenance=run_settings(self.corpus, self.config) | dict(provenance),
         )
         save_checkpoint(checkpoint, self.out, precision=self.config.precision)
@@ -236,7 +235,7 @@ class _Run:
         loss = self.objective.loss(self.model, pad_batch(sentences), self.kl_weight)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise self._diverged(value)
+            raise self._diverged(f"training loss is {value} in epoch {self.epoch + 1}, batch {self.batch + 1}")
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         moved = parameters_of(self.model, parts)
@@ -313,11 +312,20 @@ class _Run:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _foreign_state(path) from error
 
-    def _diverged(self, loss: float) -> TrainingError:
+    def _measured(self, model: TextVae) -> dict[str, float]:
+        figures = measure_all(model, self.corpus.test, seed=self.config.seed)
+        for name, value in figures.items():
+            if not math.isfinite(value) and name != "elbo_nll_standard_error":  # of one sentence there is none
+                raise self._diverged(f"{name} is {value} on the test split")
+        return figures
+
+    def _diverged(self, found: str) -> TrainingError:
+        options = dict(self.config.objective_options)
+        too_large = f"the training option learning_rate (now {self.config.learning_rate:g})"
+        if "rate" in options:
+            too_large += f" or the option rate of objective {self.config.objective} (now {options['rate']:g})"
         return TrainingError(
-            f"training loss is {loss} in epoch {self.epoch + 1}, batch {self.batch + 1}; expected a finite "
-            f"number. Lower --learning-rate (now {self.config.learning_rate:g}) and delete "
-            f"{str(state_path(self.out))!r}."
+            f"{found}; expected a finite number. Lower {too_large} and delete {str(state_path(self.out))!r}."
         )
 
 

@@ -310,9 +310,32 @@ def test_a_loss_that_is_not_a_number_stops_the_run(
     encode = TextVae.encode
     monkeypatch.setattr(TextVae, "encode", lambda self, tokens: tuple(x * math.nan for x in encode(self, tokens)))
 
-    with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, batch 1; .*Lower --learning-rate \(now 0.005"):
+    message = r"loss is nan in epoch 1, batch 1; .*Lower the training option learning_rate \(now 0.005\) and delete"
+    with pytest.raises(TrainingError, match=message):
         train(corpus, TINY, tmp_path / "model.pt")
-    assert not (tmp_path / "model.pt").exists()
+    options = (("rate", 7.0), ("steps", 1.0))
+    message = r"Lower the training option learning_rate \(now 0.005\) or the option rate of objective sa \(now 7\)"
+    with pytest.raises(TrainingError, match=message):
+        train(corpus, replace(TINY, objective="sa", objective_options=options), tmp_path / "sa.pt")
+    assert [path.suffix for path in tmp_path.iterdir()] == [".training"] * 2
+
+
+def test_a_model_whose_figures_are_beyond_floats_is_not_written(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its NLL is a number, exp of it is not."""
+    likelihood = measures.Likelihood(9000.0, 1.0, 1.0, 0.5, 0.1, 10, 20)
+    monkeypatch.setattr(measures, "evaluate_likelihood", lambda *_, **__: likelihood)
+
+    with pytest.raises(TrainingError, match=r"elbo_perplexity is inf on the test split; .* learning_rate \(now 0.005"):
+        train(corpus, replace(TINY, epochs=1), tmp_path / "model.pt")
+    assert [path.suffix for path in tmp_path.iterdir()] == [".training"]
+
+
+def test_a_test_split_of_one_sentence_is_measured_without_a_standard_error(corpus: Corpus, tmp_path: Path) -> None:
+    alone = replace(corpus, test=corpus.test[:1])
+
+    assert train(alone, replace(TINY, epochs=1), tmp_path / "model.pt").metrics["elbo_nll_standard_error"] == math.inf
 
 
 def test_a_sentence_past_the_limit_is_named_before_training(corpus: Corpus, tmp_path: Path) -> None:
