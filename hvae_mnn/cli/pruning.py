@@ -1,6 +1,7 @@
 """The command that takes inactive units out of a model: prune."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,12 @@ from hvae_mnn.terminal import simulation_progress
 
 if TYPE_CHECKING:
     from hvae_mnn.prune import PruneReport
+
+
+def _finite(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value}: expected a finite number")
+    return value
 
 
 @click.command(cls=Command, epilog="hvae-mnn prune model.pt --corpus ptb/ --out pruned.pt --hardware realistic")
@@ -26,16 +33,14 @@ if TYPE_CHECKING:
 @click.option(
     "--threshold",
     type=click.FloatRange(min=0),
-    default=0.01,
-    show_default=True,
-    help="Variance of the posterior mean above which a unit of z stays.",
+    callback=_finite,
+    help="Variance of the posterior mean above which a unit of z stays.  [default: 0.01]",
 )
 @click.option(
     "--hidden-threshold",
     type=click.FloatRange(min=0),
-    default=1e-4,
-    show_default=True,
-    help="Largest variance over time steps of a hidden unit that goes.",
+    callback=_finite,
+    help="Largest variance over time steps of a hidden unit that goes.  [default: 0.0001]",
 )
 @click.option(
     "--sentences",
@@ -52,13 +57,12 @@ def prune(
     model: str,
     corpus: str,
     out: Path,
-    threshold: float,
-    hidden_threshold: float,
     sentences: int,
     hardware: str,
     overrides: tuple[str, ...],
     seed: int,
     as_json: bool,
+    **thresholds: float | None,
 ) -> None:
     """Take inactive units out of a model.
 
@@ -78,11 +82,10 @@ def prune(
             out,
             config,
             name_hardware(hardware, overrides),
-            threshold=threshold,
-            hidden_threshold=hidden_threshold,
             sentences=sentences,
             seed=seed,
             progress=report,
+            **{name: value for name, value in thresholds.items() if value is not None},
         )
     if as_json:
         click.echo(json.dumps({"model": str(out), **found.to_json()}))

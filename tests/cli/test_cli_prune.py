@@ -14,6 +14,7 @@ from hvae_mnn.cli.pruning import prune
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hvae_mnn.prune import HIDDEN_THRESHOLD, THRESHOLD
 
 SMALL = ("--sentences", "20", "--seed", "3")
 LINES = "a b c\nd e a b\nc\ne d c b a\na b e d\n" * 6
@@ -112,7 +113,10 @@ def test_bad_input_is_one_line_and_nothing_is_written() -> None:
     assert Path("notes.txt").read_text() == "mine"
     refused(run("model.pt", *given, "--hardware", "none.toml"), "none.toml")
     assert run("model.pt", "--corpus", "corpus").exit_code == 2
-    assert run("model.pt", *given, "--threshold", "-1").exit_code == 2
+    for name in ("--threshold", "--hidden-threshold"):
+        for value in ("-1", "nan", "inf"):
+            wrong = run("model.pt", *given, name, value)
+            assert wrong.exit_code == 2 and name in wrong.stderr
     assert not Path("out.pt").exists()
 
 
@@ -124,3 +128,12 @@ def test_a_plain_language_model_has_nothing_to_prune() -> None:
     decoder["decoder.weight_ih_l0"] = decoder["decoder.weight_ih_l0"][:, :10]
     save_checkpoint(Checkpoint(plain, make_checkpoint().vocabulary, decoder), "lm.pt")
     refused(run("lm.pt", "--corpus", "corpus", "--out", "out.pt"), "is a plain language model")
+
+
+def test_what_help_says_of_thresholds_is_what_is_taken() -> None:
+    said = " ".join(run("--help").stdout.split())
+    for value, text in ((THRESHOLD, "unit of z stays."), (HIDDEN_THRESHOLD, "hidden unit that goes.")):
+        assert f"{text} [default: {value:g}]" in said
+    done = run("model.pt", "--corpus", "corpus", "--out", "1.pt", *SMALL, "--json")
+    found = json.loads(done.stdout)
+    assert (found["threshold"], found["hidden_threshold"]) == (THRESHOLD, HIDDEN_THRESHOLD)
