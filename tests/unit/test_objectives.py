@@ -305,7 +305,21 @@ def test_the_batch_norm_keeps_the_kl_up(corpus: Corpus, tmp_path: Path) -> None:
         ),
         (
             {"objective": "cyclical", "objective_options": (("cycles", 2.5),)},
-            r"option cycles of objective cyclical \(cycles of .*\) is 2.5; expected a whole number of at least 1",
+            r"option cycles of objective cyclical \(cycles of .*\) is 2.5; expected a whole number from 1 to 1000\.",
+        ),
+        *(
+            (
+                {"objective": name, "objective_options": ((key, 1e6),)},
+                rf"option {key} of objective {name} \(.*\) is 1e\+06; expected a whole number from 1 to {most}\.",
+            )
+            for name, key, most in (
+                ("flow", "layers", 100),
+                ("sa", "steps", 1000),
+                ("short-run", "steps", 1000),
+                ("lagging", "inner", 10000),
+                ("lagging", "window", 10000),
+                ("cyclical", "cycles", 1000),
+            )
         ),
         ({"objective": "cyclical", "objective_options": (("ratio", 2.0),)}, r"is 2; expected a number from 0 to 1"),
         ({"objective": "bn", "objective_options": (("gamma", math.nan),)}, r"is nan; expected a number of at least"),

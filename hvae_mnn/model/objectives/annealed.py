@@ -27,7 +27,7 @@ class Cyclical(Objective):
 
     name = "cyclical"
     options: ClassVar[Mapping[str, Option]] = {
-        "cycles": Option(4, "cycles of the whole training", least=1, whole=True),
+        "cycles": Option(4, "cycles of the whole training", least=1, most=1000, whole=True),
         "ratio": Option(0.5, "share of a cycle in which the weight rises", most=1),
     }
     defaults: ClassVar[Mapping[str, Any]] = {"kl_warmup": 0.0}

@@ -23,7 +23,7 @@ class Option:
         default: Its value where none is given.
         meaning: What it is, for the command line's errors and the documentation.
         least: Smallest value.
-        most: Largest value.
+        most: Largest value; of counts one that is far beyond use and still fits into memory.
         whole: Whether it is a whole number.
     """
 

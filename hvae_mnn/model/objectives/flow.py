@@ -16,7 +16,7 @@ class Flow(Objective):
 
     name = "flow"
     options: ClassVar[Mapping[str, Option]] = {
-        "layers": Option(4, "planar flows one after another", least=1, whole=True)
+        "layers": Option(4, "planar flows one after another", least=1, most=100, whole=True)
     }
     latent_modes: ClassVar[tuple[str, ...]] = ("last",)
     defaults: ClassVar[Mapping[str, Any]] = {"kl_warmup": 10.0}

@@ -26,8 +26,8 @@ class Lagging(Objective):
 
     name = "lagging"
     options: ClassVar[Mapping[str, Option]] = {
-        "inner": Option(100, "most encoder updates before one of the decoder", least=1, whole=True),
-        "window": Option(10, "encoder updates over which the loss is averaged", least=1, whole=True),
+        "inner": Option(100, "most encoder updates before one of the decoder", least=1, most=10_000, whole=True),
+        "window": Option(10, "encoder updates over which the loss is averaged", least=1, most=10_000, whole=True),
     }
     defaults: ClassVar[Mapping[str, Any]] = {"kl_warmup": 10.0}
 

@@ -18,7 +18,7 @@ class SemiAmortised(Objective):
 
     name = "sa"
     options: ClassVar[Mapping[str, Option]] = {
-        "steps": Option(10, "gradient steps for each sentence", least=1, whole=True),
+        "steps": Option(10, "gradient steps for each sentence", least=1, most=1000, whole=True),
         "rate": Option(1.0, "their size", least=1e-6),
     }
     latent_modes: ClassVar[tuple[str, ...]] = ("last",)

@@ -21,7 +21,7 @@ class ShortRun(Objective):
 
     name = "short-run"
     options: ClassVar[Mapping[str, Option]] = {
-        "steps": Option(20, "Langevin steps", least=1, whole=True),
+        "steps": Option(20, "Langevin steps", least=1, most=1000, whole=True),
         "rate": Option(0.3, "their size", least=1e-6),
     }
     latent_modes: ClassVar[tuple[str, ...]] = ("last",)
