@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hvae_mnn.cli.options import FOLDER, hardware_option, json_option, name_hardware, set_option, workers_option
-from hvae_mnn.cli.studying import check_usage, train_study
+from hvae_mnn.cli.studying import check_usage, train_study, warn_slow_warmup
 from hvae_mnn.command import Command
 from hvae_mnn.terminal import print_ir_drop, print_programmed, print_table, simulation_progress, training_progress
 
@@ -163,6 +163,7 @@ def train(
     from hvae_mnn.model.training import train as train_model
 
     config = make_config(preset, {name: value for name, value in options.items() if value is not None})
+    warn_slow_warmup({"": config})
     command = shlex.join(["hvae-mnn", *sys.argv[1:]])
     with training_progress() as report:
         checkpoint = train_model(

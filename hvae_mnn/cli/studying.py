@@ -4,12 +4,17 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from hvae_mnn.terminal import simulation_progress, training_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hvae_mnn.model.settings import TrainConfig
 
 _WITH_STUDY = ("corpus", "out", "study", "only", "importance_sentences", "threads", "as_json")
 _OF_STUDY = ("only", "importance_sentences")
@@ -34,6 +39,22 @@ def check_usage(context: click.Context) -> None:
             raise click.UsageError(f"{option.opts[0]} needs --study FILE")
 
 
+def warn_slow_warmup(configs: "Mapping[str, TrainConfig]") -> None:
+    """Say in one line where training ends before the weight of the KL is 1.
+
+    Args:
+        configs: Settings by what they are called before them, such as `row vae: `.
+    """
+    slow = [
+        f"{name}kl_warmup {config.kl_warmup:g} is longer than {config.epochs} epoch{'s' * (config.epochs > 1)}, at "
+        f"whose end the KL has the weight {config.epochs / config.kl_warmup:.2g}"
+        for name, config in configs.items()
+        if config.latent_mode != "none" and config.kl_warmup > config.epochs
+    ]
+    if slow:
+        click.echo(f"Warning: {'; '.join(slow)}, not 1. Lower kl_warmup or raise epochs", err=True)
+
+
 def train_study(
     file: Path, corpus: str, out: Path, only: tuple[str, ...], sentences: int | None, threads: int | None, as_json: bool
 ) -> None:
@@ -45,9 +66,11 @@ def train_study(
     def tell(line: str) -> None:
         click.echo(line, err=True)
 
+    study = read_study(file)
+    warn_slow_warmup({f"row {row.name}: ": row.config for row in study.chosen(only)})
     options: dict[str, Any] = {"only": only, "importance_sentences": sentences or IMPORTANCE_SENTENCES}
     records = run_study(
-        read_study(file),
+        study,
         corpus,
         out,
         threads=threads,

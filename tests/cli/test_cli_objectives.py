@@ -96,3 +96,23 @@ def test_an_option_that_is_no_number_is_wrong_usage(text: str) -> None:
 
     assert result.exit_code == 2
     assert "--objective-option" in result.stderr and "such as cycles=4" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("vae",), "kl_warmup 10 is longer than 1 epoch, at whose end the KL has the weight 0.1"),
+        (("hsr",), "kl_warmup 30 is longer than 1 epoch, at whose end the KL has the weight 0.033"),
+        (("vae", "--kl-warmup", "4", "--epochs", "3"), "kl_warmup 4 is longer than 3 epochs, at whose end"),
+        (("vae", "--kl-warmup", "1"), None),
+        (("cyclical",), None),
+        (("lm",), None),  # there is no KL
+    ],
+)
+def test_a_weight_of_the_kl_that_never_reaches_1_is_said(options: tuple[str, ...], said: str | None) -> None:
+    result = run(*TRAIN, "--objective", *options, "--out", "m.pt", "--json")
+
+    assert result.exit_code == 0, result.output
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
+    assert len(warnings) == (said is not None)
+    assert (said or "") in "".join(warnings)

@@ -17,6 +17,7 @@ latent = 4
 epochs = 1
 batch = 16
 threads = 1
+kl_warmup = 1
 [row.hsr]
 [row.lm]
 objective = "lm"
@@ -86,6 +87,20 @@ def test_a_changed_row_is_one_line() -> None:
     Path("study.toml").write_text(STUDY.replace("latent = 4", "latent = 3"))
 
     refused(run(*TRAIN), "row hsr: ", "latent 4 (now 3)", "--only")
+
+
+def test_rows_whose_weight_of_the_kl_never_reaches_1_are_said_in_one_line() -> None:
+    text = STUDY.replace("kl_warmup = 1\n", "") + "[row.vae]\nobjective = 'vae'\n[row.b]\nkl_warmup = 1\n"
+    Path("study.toml").write_text(text)
+
+    result = run(*TRAIN, "--only", "vae", "--only", "hsr", "--only", "lm")
+
+    assert result.exit_code == 0, result.output
+    (warning,) = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
+    assert "row hsr: kl_warmup 30 is longer than 1 epoch" in warning
+    assert "row vae: kl_warmup 10 is longer than 1 epoch" in warning
+    assert "row lm" not in warning and "row b" not in warning
+    assert result.stderr.startswith(warning)
 
 
 @pytest.mark.parametrize(
