@@ -15,7 +15,7 @@ from test_model_training import StopAt, generated
 from hvae_mnn.errors import CheckpointError, TrainingError
 from hvae_mnn.model.checkpoint import load_checkpoint, save_checkpoint
 from hvae_mnn.model.corpus import Corpus, Sentence
-from hvae_mnn.model.measures import evaluate_likelihood
+from hvae_mnn.model.measures import Likelihood, evaluate_likelihood
 from hvae_mnn.model.objectives import OBJECTIVES
 from hvae_mnn.model.objectives.batch_norm import LastNorm
 from hvae_mnn.model.objectives.lagging import Lagging
@@ -177,18 +177,25 @@ def test_the_elbo_charges_the_last_kl_and_hsr_the_mean(corpus: Corpus) -> None:
     assert loss("hsr", 0.5) == pytest.approx(reconstruction + 0.5 * float(parts.kl_mean().mean()))
 
 
-class Recorder:
-    """A trainer that takes losses from a list and notes what it is asked for."""
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_best_epoch_is_chosen_by_the_bound_but_where_another_loss_is_trained(name: str) -> None:
+    found = Likelihood(100.0, 20.0, 3.0, 0.5, 0.4, 50, 1000)
 
-    def __init__(self, losses: Sequence[float]) -> None:
-        self.losses, self.asked = list(losses), []
+    assert config_of(name).make_objective().judge(found) == (103.0 if name in ("hsr", "twr", "lm") else 120.0)
+
+
+class Recorder:
+    """A trainer that takes losses from a list, and lengths of the batches it draws, and notes what it is asked for."""
+
+    def __init__(self, losses: Sequence[float], lengths: Sequence[int] = ()) -> None:
+        self.losses, self.lengths, self.asked = list(losses), list(lengths), []
 
     def update(self, sentences: Sequence[Sentence], parts: str = "all") -> float:
         self.asked.append(parts)
         return self.losses.pop(0)
 
     def draw_batch(self) -> Sequence[Sentence]:
-        return [(4, 5)]
+        return [(4,) * self.lengths.pop(0), (4,)] if self.lengths else [(4, 5)]
 
 
 def lagging(inner: float = 100, window: float = 2) -> Lagging:
@@ -207,6 +214,21 @@ def test_the_encoder_catches_up_until_the_loss_stops_falling(losses: list[float]
     trainer = Recorder(losses)
 
     lagging(inner).step(trainer, [(4, 5)])
+
+    assert trainer.asked == ["encoder"] * updates + ["decoder"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "lengths", "updates"),
+    [
+        ([9, 9, 17, 17, 9, 9, 1], [3, 9, 9, 1, 1, 5], 6),  # 9/3 + 9/3, less in 17/6 + 17/6, more in 9/2 + 9/2
+        ([9, 9, 8, 8, 1], [3, 1, 1, 1], 4),  # 9/3 + 9/3, more in 8/2 + 8/2
+    ],
+)
+def test_the_loss_that_stops_falling_is_that_of_a_word(losses: list[float], lengths: list[int], updates: int) -> None:
+    trainer = Recorder(losses, lengths)
+
+    lagging().step(trainer, [(4, 5)])
 
     assert trainer.asked == ["encoder"] * updates + ["decoder"]
 
