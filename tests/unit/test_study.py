@@ -1,4 +1,4 @@
-"""Studies: what a file says, what is trained and measured of it, what is left alone, and the table."""
+"""Studies: what a file says, what is trained and measured of it, and what is left alone."""
 
 import json
 from collections.abc import Callable
@@ -17,11 +17,10 @@ from hvae_mnn.folders import lock_folder
 from hvae_mnn.model.checkpoint import load_checkpoint
 from hvae_mnn.model.corpus import load_corpus
 from hvae_mnn.model.evaluation import Extent, evaluate
-from hvae_mnn.model.protocols import PTB_PAPER
 from hvae_mnn.model.settings import PRESETS
 from hvae_mnn.model.training import TrainConfig, TrainingEvent, train
 from hvae_mnn.study.plan import _RowTable, read_study
-from hvae_mnn.study.results import COLUMNS, format_table, make_records
+from hvae_mnn.study.results import COLUMNS
 from hvae_mnn.study.run import Screen, run_study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -327,56 +326,3 @@ def test_a_row_that_diverges_is_named(study: Callable[[str], Any], words: Path, 
 
     with pytest.raises(StudyError, match=r"^row wild: "):
         run_rows(plan, words, tmp_path / "out")
-
-
-# The table
-
-
-def _figures(published: Any) -> dict[str, Any]:
-    plain = {"nll": 80.0, "standard_error": 0.5, "perplexity": 50.0, "tokens": 20.5}
-    evaluation = {"corpus": "ptb", "plain": plain, "published": published, "paper": None, "honest": None}
-    return {"best_epoch": 2, "seconds": 3.25, "evaluation": evaluation}
-
-
-def test_published_rows_stand_beside_the_penn_treebank_alone(study: Callable[[str], Any]) -> None:
-    plan = study(COMMON + '[row.lm]\nobjective = "lm"\n')
-
-    assert len(make_records(plan, {"lm": _figures(None)})) == 1
-    records = make_records(plan, {"lm": _figures(PTB_PAPER.to_json())})
-
-    published = [each for each in records if each["status"] == "published"]
-    assert [(each["corpus"], each["nll"], each["perplexity"], each["kl"]) for each in published] == [
-        ("ptb", 79.4, 30.2, 9.1),
-        ("yahoo", 310.4, 45.6, 8.8),
-        ("yahoo", 290.7, 35.8, 8.7),
-    ]
-    assert {each["protocol"] for each in published} == {"paper"}
-    for each in published:
-        assert each["nll"] / np.log(each["perplexity"]) == pytest.approx(each["tokens"], abs=0.03)
-    absent = [each for each in records if each["status"] == "not run: data not available"]
-    assert [each["corpus"] for each in absent] == ["yelp", "yahoo"]
-    for each in absent:
-        assert not [value for value in each.values() if isinstance(value, int | float)]
-
-
-def test_the_table_is_markdown_with_columns_in_line(study: Callable[[str], Any]) -> None:
-    plan = study(COMMON + '[row.lm]\nobjective = "lm"\n[row.later]\n')
-    lines = format_table(make_records(plan, {"lm": _figures(PTB_PAPER.to_json())}))
-
-    assert len({len(line) for line in lines}) == 1
-    assert len({line.count("|") for line in lines}) == 1
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    lm = dict(zip(cells[0], cells[2], strict=True))
-    assert (lm["model"], lm["protocol"], lm["NLL"], lm["KL"]) == ("lm", "honest", "80.00", "")
-    assert (lm["epochs"], lm["seconds"], lm["note"]) == ("2 (best 2)", "3", "exact: no latent")
-    assert cells[3][:1] == ["later"] and "not run yet" in cells[3]
-    assert {"79.4", "30.2", "9.1", "published"} <= set(cells[4])
-
-
-def test_a_little_less_than_nothing_is_shown_as_nothing(study: Callable[[str], Any]) -> None:
-    plan = study(COMMON + '[row.lm]\nobjective = "lm"\n')
-    (record,) = make_records(plan, {"lm": _figures(None)})
-
-    lines = format_table([record | {"mi": -0.001, "mi_ceiling": 4.158, "kl": -0.006}])
-
-    assert "0.00 (4.16)" in lines[2] and "-0.00" not in lines[2] and "-0.01" in lines[2]
