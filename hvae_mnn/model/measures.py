@@ -109,12 +109,21 @@ def evaluate_reconstruction(
 ) -> ReconstructionScore:
     """Encode, sample z, decode freely and compare, on up to `limit` sentences drawn by `seed`."""
     chosen = choose(sentences, limit, seed)
-    decoded = decode_freely(model, chosen, seed=seed)
-    pairs = list(zip(chosen, decoded, strict=True))
-    equal = sum(sum(a == b for a, b in zip(*pair, strict=False)) for pair in pairs)
-    longest = sum(max(len(source), len(said)) for source, said in pairs)
-    exact = sum(source == said for source, said in pairs)
+    return compare_sentences(chosen, decode_freely(model, chosen, seed=seed))
+
+
+def compare_sentences(sources: Sequence[Sentence], said: Sequence[Sentence]) -> ReconstructionScore:
+    """Return how much of some sentences stands in what was said in their place."""
+    pairs = list(zip(sources, said, strict=True))
+    equal = sum(count_equal(*pair) for pair in pairs)
+    longest = sum(max(len(source), len(other)) for source, other in pairs)
+    exact = sum(source == other for source, other in pairs)
     return ReconstructionScore(equal / longest, exact / len(pairs), len(pairs))
+
+
+def count_equal(first: Sentence, second: Sentence) -> int:
+    """Return how many tokens are the same at the same places."""
+    return sum(a == b for a, b in zip(first, second, strict=False))
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hvae_mnn.model.bleu import corpus_bleu
 from hvae_mnn.model.corpus import EOS, Sentence
+from hvae_mnn.model.measures import compare_sentences, count_equal
 from hvae_mnn.model.posteriors import Posterior, Report
 from hvae_mnn.model.sides import Side
 
@@ -76,12 +77,12 @@ def compare_words(sources: Sequence[Sentence], forced: Sequence[Sentence], said:
         said: What was said freely.
     """
     targets = [(*source, EOS) for source in sources]
-    right = sum(_equal(*pair) for pair in zip(targets, forced, strict=True))
-    pairs = list(zip(sources, said, strict=True))
+    right = sum(count_equal(*pair) for pair in zip(targets, forced, strict=True))
+    score = compare_sentences(sources, said)
     return Rebuilt(
         forced=right / sum(len(target) for target in targets),
-        free=sum(_equal(*pair) for pair in pairs) / sum(max(len(a), len(b)) for a, b in pairs),
-        exact=sum(a == b for a, b in pairs) / len(pairs),
+        free=score.token_accuracy,
+        exact=score.exact,
         bleu=corpus_bleu(said, [[source] for source in sources]),
     )
 
@@ -94,7 +95,3 @@ def _rebuild(
             report(done + spoken, 2 * total)
 
     return compare_words(sentences, side.forced(sentences, latents), side.speak(latents, go_on))
-
-
-def _equal(first: Sentence, second: Sentence) -> int:
-    return sum(a == b for a, b in zip(first, second, strict=False))
