@@ -98,6 +98,7 @@ def run_study(
         for row in rows:
             with _named(row):
                 run.check(row)
+        run.records()  # so that a damaged file of any row is said before hours of training
         for number, row in enumerate(rows, start=1):
             with _named(row):
                 run.run(row, f"row {row.name} ({number} of {len(rows)})")

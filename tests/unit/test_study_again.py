@@ -136,3 +136,13 @@ def test_seconds_are_kept_at_the_end_of_each_epoch(words: Path, tmp_path: Path) 
     first, second = kept
     assert first is None and second is not None
     assert 0 < second < json.loads((out / "study.json").read_text())["seconds"]["a"]
+
+
+def test_a_damaged_file_of_a_row_that_is_not_run_is_said_before_training(words: Path, tmp_path: Path) -> None:
+    plan, out = parse_study(tmp_path, COMMON + "[row.a]\n[row.b]\n"), tmp_path / "out"
+    run_rows(plan, words, out, only=("b",))
+    (out / "b.json").write_text("{}")
+
+    with pytest.raises(StudyError, match=r"b\.json: is not a file of a study or is damaged"):
+        run_rows(plan, words, out, only=("a",))
+    assert not (out / "a.pt").exists()
