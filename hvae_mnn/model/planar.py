@@ -3,7 +3,12 @@
     f(z) = z + u' tanh(w.z + b)        log |det df/dz| = log(1 + (1 - tanh^2(w.z + b)) w.u')
 
 with u' = u + (m(w.u) - w.u) w / |w|^2 and m(x) = softplus(x) - 1, so that w.u' > -1 and f is invertible
-(their appendix A.1). u, w and b are the encoder's outputs, different for each sentence. Shapes: `L` latent.
+(their appendix A.1). u, w and b are the encoder's outputs, different for each sentence. w.u' rounds to -1 where w.u
+is far below 0, so the determinant is worked out without it, from r = 1 + w.u' = softplus(w.u), with nothing cancelling:
+
+    |det df/dz| = tanh^2(w.z + b) + (1 - tanh^2(w.z + b)) r
+
+Shapes: `L` latent.
 """
 
 from collections.abc import Iterator
@@ -31,9 +36,10 @@ def planar_flow(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         Where they lead, (..., L), and the sum of log |det|, (...).
     """
     total = torch.zeros_like(z[..., 0])
-    for u, w, b in _flows(parameters, z.shape[-1]):
-        total = total + _log_det(z, u, w, b)
-        z = z + u * torch.tanh((w * z).sum(-1, keepdim=True) + b)
+    for u, w, b, rise in _flows(parameters, z.shape[-1]):
+        bent = torch.tanh((w * z).sum(-1, keepdim=True) + b)
+        total = total + torch.log(_slope(bent, rise))[..., 0]
+        z = z + u * bent
     return z, total
 
 
@@ -44,8 +50,8 @@ def planar_inverse(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
     since k > -1, and whose root is no farther from w.z than |k|: found by halving, then Newton's method.
     """
     total = torch.zeros_like(z[..., 0])
-    for u, w, b in reversed(list(_flows(parameters, z.shape[-1]))):
-        k, aim = (w * u).sum(-1, keepdim=True), (w * z).sum(-1, keepdim=True)
+    for u, w, b, rise in reversed(list(_flows(parameters, z.shape[-1]))):
+        k, aim = rise - 1, (w * z).sum(-1, keepdim=True)
         root, reach = aim, k.abs()
         for _ in range(_HALVINGS):
             reach = reach / 2
@@ -53,10 +59,11 @@ def planar_inverse(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         low, high = root - reach, root + reach
         for _ in range(_NEWTON):
             bent = torch.tanh(root + b)
-            root = root - (root + k * bent - aim) / (1 + k * (1 - bent.square()))
+            root = root - (root + k * bent - aim) / _slope(bent, rise)
             root = torch.minimum(torch.maximum(root, low), high)
-        z = z - u * torch.tanh(root + b)
-        total = total + _log_det(z, u, w, b)
+        bent = torch.tanh(root + b)
+        z = z - u * bent
+        total = total + torch.log(_slope(bent, rise))[..., 0]
     return z, total
 
 
@@ -74,15 +81,16 @@ def moved_divergence(start: Tensor, end: Tensor, log_det: Tensor) -> Tensor:
     return 0.5 * (end.square() - start.square()).sum(-1) - log_det
 
 
-def _flows(parameters: Tensor, latent: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield u', w (..., L) and b (..., 1) of each flow."""
+def _flows(parameters: Tensor, latent: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Yield u', w (..., L), b and r (..., 1) of each flow."""
     for part in torch.split(parameters, 2 * latent + 1, dim=-1):
         u, w, b = torch.split(part, [latent, latent, 1], dim=-1)
         inner = (w * u).sum(-1, keepdim=True)
-        wanted = functional.softplus(inner) - 1
-        yield u + (wanted - inner) * w / w.square().sum(-1, keepdim=True).clamp_min(1e-12), w, b
+        rise = functional.softplus(inner).clamp_min(torch.finfo(inner.dtype).tiny)  # underflows below -103 in float32
+        yield u + (rise - 1 - inner) * w / w.square().sum(-1, keepdim=True).clamp_min(1e-12), w, b, rise
 
 
-def _log_det(z: Tensor, u: Tensor, w: Tensor, b: Tensor) -> Tensor:
-    slope = 1 - torch.tanh((w * z).sum(-1, keepdim=True) + b).square()
-    return torch.log1p(slope * (w * u).sum(-1, keepdim=True))[..., 0]
+def _slope(bent: Tensor, rise: Tensor) -> Tensor:
+    """Return |det df/dz| from tanh(w.z + b) and r."""
+    square = bent.square()
+    return square + (1 - square) * rise

@@ -161,6 +161,33 @@ def test_flows_are_undone() -> None:
     assert float((moved - z).abs().max()) > 1
 
 
+@pytest.mark.parametrize("inner", [-5.0, -15.0, -30.0, -60.0, -150.0])
+def test_the_log_determinant_of_a_nearly_flat_map_is_exact_in_float32(inner: float) -> None:
+    """w.u' = softplus(w.u) - 1 is -1 in float32; log(1 + (1 - tanh^2) w.u') in long doubles, or close to it, is not."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(500, 3))
+    u = w * (inner / np.square(w).sum(1))[:, None]
+    z, height = rng.normal(size=(500, 3)), rng.normal(size=500) * np.repeat([0.0, 1e-3, 0.1, 1, 3], 100)
+    b = height - (w * z).sum(1)
+    narrow = [torch.from_numpy(each.astype(np.float32)) for each in (z, np.concatenate([u, w, b[:, None]], axis=1))]
+    parameters = narrow[1].clone().requires_grad_()
+
+    _, found = planar_flow(narrow[0], parameters)
+    found.sum().backward()
+    _, exact = planar_flow(narrow[0].double(), narrow[1].double())
+
+    at, (own_u, own_w, own_b) = (
+        narrow[0].numpy().astype(np.longdouble),
+        np.split(narrow[1].numpy().astype(np.longdouble), [3, 6], axis=1),
+    )
+    square = np.square(np.tanh((own_w * at).sum(1) + own_b[:, 0]))
+    wanted = np.log(square + (1 - square) * np.log1p(np.exp((own_w * own_u).sum(1))))
+    np.testing.assert_allclose(exact.numpy(), wanted.astype(np.float64), rtol=1e-7)
+    far = np.abs(height) >= 1e-3  # nearer, tanh is as uncertain in float32 as it is large
+    np.testing.assert_allclose(found.detach().numpy()[far], wanted.astype(np.float64)[far], atol=0.02)
+    assert bool(torch.isfinite(found).all()) and bool(torch.isfinite(parameters.grad).all())
+
+
 def test_information_behind_one_flow_is_that_before_it() -> None:
     """An invertible map that is the same for all sentences changes no mutual information."""
     torch.manual_seed(2)
