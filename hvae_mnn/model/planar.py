@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _HALVINGS, _NEWTON = 14, 4  # steps to the root in the inverse: near enough to end in the last digit of a float64
+_LEAST = 1e-12  # |w|^2 below which u' is not moved all the way, so that r is another
 
 
 def count_parameters(latent: int, steps: int) -> int:
@@ -86,8 +87,10 @@ def _flows(parameters: Tensor, latent: int) -> Iterator[tuple[Tensor, Tensor, Te
     for part in torch.split(parameters, 2 * latent + 1, dim=-1):
         u, w, b = torch.split(part, [latent, latent, 1], dim=-1)
         inner = (w * u).sum(-1, keepdim=True)
-        rise = functional.softplus(inner).clamp_min(torch.finfo(inner.dtype).tiny)  # underflows below -103 in float32
-        yield u + (rise - 1 - inner) * w / w.square().sum(-1, keepdim=True).clamp_min(1e-12), w, b, rise
+        rise = functional.softplus(inner).clamp_min(torch.finfo(inner.dtype).tiny)  # log r stays finite
+        size = w.square().sum(-1, keepdim=True)
+        moved = (rise - 1 - inner) / size.clamp_min(_LEAST)
+        yield u + moved * w, w, b, torch.where(size < _LEAST, 1 + inner + moved * size, rise)
 
 
 def _slope(bent: Tensor, rise: Tensor) -> Tensor:

@@ -149,6 +149,18 @@ def test_the_log_determinant_is_that_of_the_jacobian(latent: int) -> None:
         assert float(planar_flow(z, parameters)[1]) == pytest.approx(float(expected), abs=1e-10)
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-7, 1e-3])
+def test_the_log_determinant_of_a_flow_that_hardly_looks_at_z_is_that_of_the_jacobian(size: float) -> None:
+    z, parameters = torch.randn(3, dtype=torch.float64), 2 * torch.randn(count_parameters(3, 1), dtype=torch.float64)
+    parameters[3:6] *= size
+
+    jacobian = torch.autograd.functional.jacobian(lambda at: planar_flow(at, parameters)[0], z)
+
+    moved, log_det = planar_flow(z, parameters)
+    assert float(log_det) == pytest.approx(float(np.linalg.slogdet(jacobian.numpy())[1]), abs=1e-10)
+    torch.testing.assert_close(planar_inverse(moved, parameters)[0], z)
+
+
 def test_flows_are_undone() -> None:
     torch.manual_seed(1)
     z, parameters = torch.randn(50, 4).double(), 3 * torch.randn(50, count_parameters(4, 5)).double()
