@@ -191,3 +191,7 @@ def _print_hardware_notes(found: "Evaluation", side: "Measured") -> None:
         f"Importance weighting: k at most {max(side.honest.importance)}, the same noise on both. Software counts in "
         "float64 here."
     )
+    if found.posterior == "svi":
+        click.echo(
+            "Posteriors are the encoder's own on both: a circuit takes no gradient steps, nor does software here."
+        )

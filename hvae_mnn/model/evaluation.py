@@ -111,7 +111,8 @@ def evaluate(
         language_model: A plain language model of the same words to stand beside it.
         seed: Seed of all noise and of the sentences drawn.
         extent: How much is measured.
-        hardware: The model on hardware, measured in the same way; software then counts in float64.
+        hardware: The model on hardware, measured in the same way; software then counts in float64, and an `svi`
+            posterior is the encoder's own on both sides.
         progress: Called with the stage, what is done and what there is.
 
     Raises:
@@ -121,17 +122,26 @@ def evaluate(
     if language_model is not None:
         check_plain(checkpoint, language_model)
     split = read_split(checkpoint.vocabulary, corpus, extent.limit, seed)
-    mode, published = checkpoint.config.latent_mode, published_row(split.texts)
-    plain = checkpoint if mode == PLAIN else language_model
+    config, published = checkpoint.config, published_row(split.texts)
+    plain = checkpoint if config.latent_mode == PLAIN else language_model
     estimate = None if plain is None else evaluate_plain(plain.build_model(), split.sentences)
-    found = Evaluation(name, split.corpus, len(split.sentences), mode, seed, plain=estimate, published=published)
+    found = Evaluation(name, split.corpus, len(split.sentences), config.latent_mode, seed, estimate, published)
+    found = replace(found, posterior=config.posterior)
     if plain is checkpoint:
         if extent.samples or extent.points or extent.gaps:
             checkpoint.config.check_has_latent()
         return found
-    model, settings = checkpoint.build_model(), _Settings(seed=seed, progress=progress)
-    software = SoftwareSide(model if hardware is None else model.double(), extent.draws)
+    model = checkpoint.build_model() if hardware is None else _as_on_circuit(checkpoint).build_model().double()
+    software, settings = SoftwareSide(model, extent.draws), _Settings(seed=seed, progress=progress)
     return _evaluate_sides(found, checkpoint.vocabulary, split, software, hardware, extent, settings)
+
+
+def _as_on_circuit(checkpoint: Checkpoint) -> Checkpoint:
+    """Return what a circuit runs of a model: of an `svi` posterior the encoder alone, whose weights are the same."""
+    if checkpoint.config.posterior != "svi":
+        return checkpoint
+    config = replace(checkpoint.config, posterior="encoder", posterior_steps=0, posterior_rate=0.0)
+    return replace(checkpoint, config=config)
 
 
 def _evaluate_sides(

@@ -236,6 +236,8 @@ class Evaluation:
         hardware: What hardware makes of it, if it was asked.
         hardware_name: Which hardware.
         gaps: Inference gaps, if they were asked for.
+        posterior: The model's kind of posterior, as `ModelConfig` names it. With hardware beside it an `svi`
+            posterior is measured without its gradient steps, which a circuit does not take.
     """
 
     model: str
@@ -249,6 +251,7 @@ class Evaluation:
     hardware: Measured | None = None
     hardware_name: str | None = None
     gaps: Gaps | None = None
+    posterior: str = "encoder"
 
     @property
     def paper(self) -> PaperColumn | None:

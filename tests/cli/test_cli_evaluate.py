@@ -11,8 +11,10 @@ from cli.test_cli import refused
 from click.testing import CliRunner, Result
 from making import make_build, make_checkpoint
 
+from hvae_mnn.build import save_build
 from hvae_mnn.cli.evaluating import evaluate
-from hvae_mnn.model import vae
+from hvae_mnn.compiler.pipeline import compile_model
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint, save_checkpoint
 from hvae_mnn.model.corpus import Vocabulary
 from hvae_mnn.model.measures import evaluate_likelihood
@@ -37,9 +39,8 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(evaluate, list(arguments))
 
 
-def plain_checkpoint(monkeypatch: pytest.MonkeyPatch, words: str = "a b c d e") -> Checkpoint:
+def plain_checkpoint(words: str = "a b c d e") -> Checkpoint:
     """Return a random plain language model over some words."""
-    monkeypatch.setattr(vae, "LATENT_MODES", tuple({*vae.LATENT_MODES, "none"}))
     vocabulary = Vocabulary.from_sentences([words.split()])
     config = replace(make_checkpoint().config, latent_mode="none", vocabulary_size=len(vocabulary))
     weights = {name: value.numpy().astype(np.float32) for name, value in TextVae(config).state_dict().items()}
@@ -84,8 +85,8 @@ def test_per_step_models_are_measured_too() -> None:
     assert "latent mode per-step" in done.stdout
 
 
-def test_a_plain_language_model_beside_it_and_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = plain_checkpoint(monkeypatch)
+def test_a_plain_language_model_beside_it_and_by_itself() -> None:
+    plain = plain_checkpoint()
     save_checkpoint(plain, "lm.pt")
     vocabulary = plain.vocabulary
     sentences = [vocabulary.encode(line)[0] for line in LINES.splitlines()]
@@ -118,7 +119,7 @@ def test_the_penn_treebank_gets_its_published_row() -> None:
     assert "counted 21.917" in done.stdout
 
 
-def test_bad_input_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_is_one_line() -> None:
     refused(run("nothing.pt", "--corpus", "corpus"), "nothing.pt: no such file")
     refused(run("model.pt", "--corpus", "nowhere"), "'nowhere' is not a folder")
     Path("empty").mkdir()
@@ -131,7 +132,7 @@ def test_bad_input_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         run("model.pt", "--corpus", "corpus", "--language-model", "model.pt"),
         "the language model has latent mode 'last'; expected 'none'",
     )
-    save_checkpoint(plain_checkpoint(monkeypatch, "a b"), "other.pt")
+    save_checkpoint(plain_checkpoint("a b"), "other.pt")
     refused(
         run("model.pt", "--corpus", "corpus", "--language-model", "other.pt"),
         "knows 6 words and the model 9, not the same ones",
@@ -192,6 +193,36 @@ def test_json_on_hardware_without_a_model_s_name() -> None:
     assert found["hardware"]["interpolation"] == found["interpolation"]
     assert found["gaps"]["sentences"] == 3
     assert found["gaps"]["encoder_cost"]["value"] == pytest.approx(0, abs=1e-6)
+
+
+def refined_checkpoint() -> Checkpoint:
+    """Return a model whose posterior gradient steps refine, far enough to see."""
+    checkpoint = make_checkpoint()
+    return replace(
+        checkpoint, config=replace(checkpoint.config, posterior="svi", posterior_steps=10, posterior_rate=1.0)
+    )
+
+
+def test_a_refined_posterior_is_the_encoder_s_own_beside_a_circuit() -> None:
+    save_build(compile_model(refined_checkpoint(), load_hardware("ideal"), "ideal"), Path("build"))
+    save_checkpoint(refined_checkpoint(), "sa.pt")
+    few = ("--corpus", "corpus", "--importance-sentences", "2", "--importance-draws", "50")
+    on = ("--on", "build", "--backend", "software")
+    alone = json.loads(run("sa.pt", *few, "--json").stdout)
+    found = json.loads(run("sa.pt", *few, *on, "--gaps", "2", "--json").stdout)
+    encoder = json.loads(run("model.pt", *few, "--json").stdout)
+
+    assert found["change"]["value"] == pytest.approx(0, abs=1e-6)
+    assert found["hardware"]["honest"]["elbo"] == pytest.approx(found["honest"]["elbo"], rel=1e-6)
+    assert found["gaps"]["encoder_cost"]["value"] == pytest.approx(0, abs=1e-6)
+    assert found["honest"]["kl"] == pytest.approx(encoder["honest"]["kl"], rel=1e-5)
+    assert abs(alone["honest"]["elbo"]["nll"] - found["honest"]["elbo"]["nll"]) > 0.1  # there is something to tell
+    assert found["posterior"] == alone["posterior"] == "svi"
+    printed = run("sa.pt", *few, *on)
+    assert "Posteriors are the encoder's own on both: a circuit takes no gradient steps" in printed.stdout
+    assert max(len(line) for line in printed.stdout.splitlines()) <= 120
+    build("plain")
+    assert "gradient steps" not in run("--on", "plain", *few).stdout
 
 
 def test_only_the_build_s_own_model_can_be_named() -> None:
