@@ -16,8 +16,9 @@ from torch import Tensor
 
 from hvae_mnn.errors import CheckpointError
 from hvae_mnn.model.checkpoint import Checkpoint
+from hvae_mnn.model.config import ModelConfig
 from hvae_mnn.model.corpus import Sentence, Vocabulary
-from hvae_mnn.model.gaps import Gaps, measure_gaps, weigh_draws
+from hvae_mnn.model.gaps import Gaps, check_gaussian, measure_gaps, weigh_draws
 from hvae_mnn.model.generation import interpolate, speak_prior
 from hvae_mnn.model.information import (
     active_units,
@@ -117,8 +118,10 @@ def evaluate(
 
     Raises:
         CorpusError: The split cannot be read, has fewer than two sentences, or none of its words is known.
-        CheckpointError: The language model is none, or knows other words; the model gives no finite number.
+        CheckpointError: The language model is none, or knows other words; the model gives no finite number, or has not
+            what samples, an interpolation or gaps need.
     """
+    _check_askable(checkpoint.config, extent)
     if language_model is not None:
         check_plain(checkpoint, language_model)
     split = read_split(checkpoint.vocabulary, corpus, extent.limit, seed)
@@ -128,12 +131,18 @@ def evaluate(
     found = Evaluation(name, split.corpus, len(split.sentences), config.latent_mode, seed, estimate, published)
     found = replace(found, posterior=config.posterior)
     if plain is checkpoint:
-        if extent.samples or extent.points or extent.gaps:
-            checkpoint.config.check_has_latent()
         return found
     model = checkpoint.build_model() if hardware is None else _as_on_circuit(checkpoint).build_model().double()
     software, settings = SoftwareSide(model, extent.draws), _Settings(seed=seed, progress=progress)
     return _evaluate_sides(found, checkpoint.vocabulary, split, software, hardware, extent, settings)
+
+
+def _check_askable(config: ModelConfig, extent: Extent) -> None:
+    """Refuse at once what a model cannot be asked for."""
+    if extent.samples or extent.points or extent.gaps:
+        config.check_has_latent()
+    if extent.gaps:
+        check_gaussian(config)
 
 
 def _as_on_circuit(checkpoint: Checkpoint) -> Checkpoint:

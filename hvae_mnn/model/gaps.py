@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hvae_mnn.errors import CheckpointError
+from hvae_mnn.model.config import ModelConfig
 from hvae_mnn.model.corpus import PAD, Sentence
 from hvae_mnn.model.posteriors import SCORES, Posterior, Report
 from hvae_mnn.model.sides import Side, SoftwareSide
@@ -93,6 +94,20 @@ class Gaps:
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain values."""
         return asdict(self)
+
+
+def check_gaussian(config: ModelConfig) -> None:
+    """Refuse a model whose inference gaps are not defined here.
+
+    Raises:
+        CheckpointError: The posterior is no Gaussian, or the prior another than N(0, 1).
+    """
+    if config.posterior == "flow" or config.prior == "learned":
+        found = "posterior 'flow'" if config.posterior == "flow" else "prior 'learned'"
+        raise CheckpointError(
+            f"the model has {found}; expected a diagonal Gaussian posterior and the prior N(0, 1) to measure inference "
+            "gaps. Leave --gaps out."
+        )
 
 
 def fit_gaussians(
@@ -182,13 +197,9 @@ def measure_gaps(
         report: Called with sentences done and all sentences while q* is sought.
 
     Raises:
-        CheckpointError: The posterior is no Gaussian, or the prior another than N(0, 1).
+        CheckpointError: As `check_gaussian`.
     """
-    if any(type(each) is not Posterior for each in encoded):
-        raise CheckpointError(
-            "the model's posterior is no diagonal Gaussian, or its prior is not N(0, 1); expected both to measure "
-            "inference gaps. Leave --gaps out."
-        )
+    check_gaussian(software.config)
     best = best_posteriors(software.model, encoded, seed=seed, report=report)
 
     def weigh(side: Side, posteriors: Sequence[Posterior]) -> list[Tensor]:

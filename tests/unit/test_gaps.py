@@ -1,6 +1,8 @@
 """Inference gaps where log p(x) and the best Gaussian are known in closed form, and on small models."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +10,14 @@ import torch
 from making import make_checkpoint, random_sentences
 
 from hvae_mnn.errors import CheckpointError
+from hvae_mnn.model import evaluation
 from hvae_mnn.model import gaps as module
+from hvae_mnn.model.checkpoint import Checkpoint
+from hvae_mnn.model.evaluation import Extent
 from hvae_mnn.model.gaps import best_posteriors, fit_gaussians, measure_gaps
 from hvae_mnn.model.posteriors import Posterior, encode_sentences
 from hvae_mnn.model.sides import SoftwareSide
+from hvae_mnn.model.vae import TextVae
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -131,11 +137,35 @@ def test_the_best_posterior_does_not_depend_on_the_batch(monkeypatch: pytest.Mon
         torch.testing.assert_close(one.mu, other.mu, atol=0.15, rtol=0.1)
 
 
-def test_posteriors_of_another_kind_are_refused() -> None:
-    class Other(Posterior):
-        pass
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ({"posterior": "flow", "posterior_steps": 2}, "posterior 'flow'"),
+        ({"latent_mode": "per-step", "prior": "learned"}, "prior 'learned'"),
+    ],
+)
+def test_posteriors_of_another_kind_are_refused(kind: dict[str, Any], found: str) -> None:
+    model = TextVae(replace(make_checkpoint().config, **kind))
+    with pytest.raises(CheckpointError, match=f"the model has {found}; expected a diagonal Gaussian"):
+        measure_gaps(SoftwareSide(model), [], 0, 0)
 
-    model = make_checkpoint().build_model()
-    encoded = [Other(each.place, each.ids, each.mu, each.logvar, "last") for each in encode_sentences(model, SENTENCES)]
-    with pytest.raises(CheckpointError, match="no diagonal Gaussian, or its prior is not"):
-        measure_gaps(SoftwareSide(model), encoded, 0, 0)
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        ({"posterior": "flow", "posterior_steps": 2}, {"gaps": 2}),
+        ({"latent_mode": "per-step", "prior": "learned"}, {"gaps": 2}),
+        ({"latent_mode": "none"}, {"gaps": 2}),
+        ({"latent_mode": "none"}, {"samples": 1}),
+        ({"latent_mode": "none"}, {"points": 2}),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is(
+    kind: dict[str, Any], asked: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(make_checkpoint().config, **kind)
+    weights = {name: value.numpy() for name, value in TextVae(config).state_dict().items()}
+    checkpoint = Checkpoint(config, make_checkpoint().vocabulary, weights)
+    monkeypatch.setattr(evaluation, "read_split", lambda *_: pytest.fail("read a corpus first"))
+    with pytest.raises(CheckpointError, match=r"Leave --gaps out|plain language model"):
+        evaluation.evaluate(checkpoint, "grammar", name="it", extent=Extent(**asked))
