@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 _LABEL, _VALUE = 44, 10
 _SHOWN = (50, 500)  # draws of z of which the table has a row
+_OWN = {
+    "encoder": "q of the encoder",
+    "svi": "q refined from the encoder's",
+    "langevin": "q fitted after Langevin steps",
+}
 
 Row = tuple[str, str, str]
 
@@ -31,7 +36,7 @@ def print_evaluation(found: "Evaluation") -> None:
         for label, _, value in _estimate_rows("NLL of a plain language model, exact", found.plain):
             click.echo(f"{label:<{width}}{value:>{_VALUE}}")
     if found.gaps is not None:
-        _print_gaps(found.gaps)
+        _print_gaps(found.gaps, found.posterior)
     for name, side in zip(("software", "hardware"), sides, strict=False):
         _print_said(side, name if len(sides) > 1 else "")
     _print_notes(found)
@@ -96,13 +101,13 @@ def _estimate_rows(label: str, estimate: "Estimate") -> "list[Row]":
     ]
 
 
-def _print_gaps(gaps: "Gaps") -> None:
+def _print_gaps(gaps: "Gaps", posterior: str) -> None:
     """Print the inference gaps, a column a decoder."""
     decoders = [each for each in (gaps.software, gaps.hardware) if each is not None]
     names = ("software", "hardware")[: len(decoders)]
     title = f"inference gaps, nats, {gaps.sentences} sentences"
     click.echo(f"{title:<{_LABEL}}" + "".join(f"{name + ' decoder':>20}" for name in names))
-    for label, values in _gap_rows(gaps, decoders):
+    for label, values in _gap_rows(gaps, decoders, posterior):
         click.echo(f"{label:<{_LABEL}}" + "".join(f"{_show(each):>20}" for each in values))
 
 
@@ -110,17 +115,20 @@ def _show(gap: "Gap | None") -> str:
     return "" if gap is None else f"{gap.value:.2f} +- {gap.standard_error:.2f}"
 
 
-def _gap_rows(gaps: "Gaps", decoders: "Sequence[DecoderGaps]") -> "Iterator[tuple[str, list[Gap | None]]]":
+def _gap_rows(
+    gaps: "Gaps", decoders: "Sequence[DecoderGaps]", posterior: str
+) -> "Iterator[tuple[str, list[Gap | None]]]":
     draws = ", ".join(str(each.draws) for each in decoders)
     yield f"log p(x), importance-weighted, k = {draws}", [each.log_p for each in decoders]
     yield "L[q*], the best diagonal Gaussian", [each.best for each in decoders]
     if gaps.hardware is None:
-        yield "L[q] of the encoder", [gaps.software.encoded]
+        yield f"L[q], {_OWN[posterior]}", [gaps.software.encoded]
     else:
         yield "L[q] of the software encoder", [gaps.software.encoded, None]
         yield "L[q] of the hardware encoder", [gaps.crossed, gaps.hardware.encoded]
     yield "approximation gap, log p(x) - L[q*]", [each.approximation for each in decoders]
-    yield "amortisation gap, L[q*] - L[q], own encoder", [each.amortisation for each in decoders]
+    own = ", own encoder" if gaps.hardware is not None else ""
+    yield f"amortisation gap, L[q*] - L[q]{own}", [each.amortisation for each in decoders]
     if gaps.hardware is not None:
         yield "what the hardware of the encoder adds to it", [gaps.encoder_cost, None]
 

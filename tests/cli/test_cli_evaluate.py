@@ -225,6 +225,23 @@ def test_a_refined_posterior_is_the_encoder_s_own_beside_a_circuit() -> None:
     assert "gradient steps" not in run("--on", "plain", *few).stdout
 
 
+@pytest.mark.parametrize(
+    ("posterior", "label"),
+    [("svi", "L[q], q refined from the encoder's  "), ("langevin", "L[q], q fitted after Langevin steps  ")],
+)
+def test_gaps_name_the_posterior_that_they_are_of(posterior: str, label: str) -> None:
+    config = replace(make_checkpoint().config, posterior=posterior, posterior_steps=2, posterior_rate=0.3)
+    weights = {name: value.numpy() for name, value in TextVae(config).state_dict().items()}
+    save_checkpoint(Checkpoint(config, make_checkpoint().vocabulary, weights), "other.pt")
+    few = ("--corpus", "corpus", "--limit", "4", "--importance-sentences", "2", "--importance-draws", "50")
+
+    done = run("other.pt", *few, "--gaps", "2")
+
+    assert done.exit_code == 0, done.output
+    assert label in done.stdout
+    assert "of the encoder" not in done.stdout.split("inference gaps")[1].split("NLL")[0]
+
+
 def test_only_the_build_s_own_model_can_be_named() -> None:
     build(seed=1)
     refused(run("model.pt", "--corpus", "corpus", "--on", "build"), "build: the build is not one of model.pt; expected")
@@ -254,6 +271,6 @@ def test_samples_an_interpolation_and_gaps_in_software() -> None:
     assert lines[start + 4] == "said on the straight line between the posterior means of two test sentences"
     assert lines[start + 5].startswith("  from  ") and lines[start + 8].startswith("  to    ")
     assert "(1), " in next(line for line in lines if line.startswith("NLL by draws of z: "))
-    assert "amortisation gap, L[q*] - L[q], own encoder" in done.stdout
+    assert "amortisation gap, L[q*] - L[q]  " in done.stdout and "L[q], q of the encoder  " in done.stdout
     assert "on 5 sentences:" in done.stdout
     assert done.stdout == run("model.pt", *options).stdout
