@@ -176,10 +176,10 @@ def _print_notes(found: "Evaluation") -> None:
 
 def _print_honest_notes(found: "Evaluation", honest: "HonestColumn") -> None:
     for name, side in (("", found.software), (" on hardware", found.hardware)):
-        if side is not None:
-            column = side.honest
-            steps = [step for step in (1, 2, 5, 10, 20, 40) if step <= len(column.kl_steps)]
-            curve = ", ".join(f"{column.kl_steps[step - 1]:.2f} ({step})" for step in steps)
+        if side is not None and (column := side.honest).kl_steps:
+            places = [(read, read - column.kl_first) for read in (1, 2, 5, 10, 20, 40)]
+            shown = [(read, column.kl_steps[at]) for read, at in places if 0 <= at < len(column.kl_steps)]
+            curve = ", ".join(f"{kl:.2f} ({read})" for read, kl in shown)
             click.echo(f"KL of the posterior after so many tokens{name}: {curve}; {column.kl_end:.2f} (<eos>)")
     click.echo(
         "honest: words and <eos> of the file as it is; z sampled; KL of the latents that drive the decoder in full:\n"

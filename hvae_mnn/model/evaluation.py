@@ -43,6 +43,7 @@ from hvae_mnn.model.splits import PLAIN, ReadSplit, check_plain, read_split
 from hvae_mnn.model.vae import TextVae
 
 _BOUND, _IMPORTANCE, _PRIOR, _INFORMATION, _BATCH_INFORMATION, _QUALITY, _GAPS = range(7)  # streams of noise
+_CURVED = ("encoder", "svi")  # posteriors that have a KL at more than the last token
 
 Progress = Callable[[str, int, int], None]
 
@@ -243,7 +244,7 @@ def evaluate_paper(
     posteriors = side.encode(sentences)
     means = [posterior.centre() for posterior in posteriors]
     costs = _costs(side, posteriors, means, _stage(progress, "paper: reconstruction"))
-    kl = [float(posterior.kl_steps().mean()) for posterior in posteriors]
+    kl = [float(posterior.kl_steps().sum()) / len(posterior.mu) for posterior in posteriors]
     ordered = sorted(posteriors, key=lambda posterior: len(posterior.ids))
     batches = [ordered[start : start + BATCH] for start in range(0, len(ordered), BATCH)]
     information = [len(batch) * posterior_information(batch, seed, _BATCH_INFORMATION) for batch in batches]
@@ -281,7 +282,7 @@ def evaluate_honest(
     drawn = choose(range(len(posteriors)), importance_sentences, seed)
     some = [posteriors[place] for place in drawn]
     weighted = importance_bounds(side, some, seed, progress, sorted({1, *side.draws}))
-    curve, counts = mean_kl_steps(posteriors)
+    curve, counts = mean_kl_steps(posteriors) if side.config.posterior in _CURVED else ((), ())
     return HonestColumn(
         tokens=tokens,
         unknown=unknown,
@@ -299,6 +300,7 @@ def evaluate_honest(
         kl_counts=counts,
         kl_end=float(torch.stack([posterior.kl_steps()[-1] for posterior in posteriors]).mean()),
         bounds=costs + kl,
+        kl_first=2 if side.config.prior == "learned" else 1,
     )
 
 

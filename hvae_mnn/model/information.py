@@ -75,12 +75,13 @@ def log_prior_ratio(posterior: Posterior, eps: Tensor) -> Tensor:
 
 def mean_kl_steps(posteriors: Sequence[Posterior]) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Return the mean KL at each step over the sentences that have it, nats, and how many have it."""
-    longest = max(len(posterior.mu) for posterior in posteriors)
+    steps = [posterior.kl_steps() for posterior in posteriors]
+    longest = max(len(each) for each in steps)
     sums = torch.zeros(longest, dtype=torch.float64)
     counts = torch.zeros(longest, dtype=torch.int64)
-    for posterior in posteriors:
-        sums[: len(posterior.mu)] += posterior.kl_steps()
-        counts[: len(posterior.mu)] += 1
+    for each in steps:
+        sums[: len(each)] += each
+        counts[: len(each)] += 1
     return tuple((sums / counts).tolist()), tuple(counts.tolist())
 
 

@@ -52,7 +52,7 @@ class Posterior:
         return self.mu[part], self.logvar[part]
 
     def kl_steps(self) -> Tensor:
-        """Return the KL of each step's posterior from the prior, nats, (T,)."""
+        """Return the KL of each step's posterior from the prior, nats, (T,); of a learned prior (T - 1,)."""
         return kl_divergence(self.mu.double(), self.logvar.double())
 
     def kl(self) -> float:
@@ -150,7 +150,7 @@ class PriorPosterior(Posterior):
         return self.mu[1:], self.logvar[1:]
 
     def kl_steps(self) -> Tensor:
-        """Return the KL of the latent at each step of the decoder, and 0 at `<eos>`, which it does not read, (T,)."""
+        """Return the KL of the latent at each step of the decoder, (T - 1,); the first has read two tokens."""
         return self._kl_steps
 
     def kl(self) -> float:
@@ -173,7 +173,7 @@ class PriorPosterior(Posterior):
     def _kl_steps(self) -> Tensor:
         prior = self._prior(self.latents(self.noise(0, _KL_STREAM, _PATH_DRAWS)))
         mu, logvar = (part.double() for part in self.driving())
-        return functional.pad(kl_between(mu, logvar, *prior).mean(0), (0, 1))
+        return kl_between(mu, logvar, *prior).mean(0)
 
     def _prior(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of the prior along latents z (k, S, L), of the same shape, float64."""

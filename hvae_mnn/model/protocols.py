@@ -163,10 +163,12 @@ class HonestColumn:
         ceiling: What it cannot pass: ln N.
         active_units: Units of that latent whose mean varies by more than 0.01.
         latent: All units.
-        kl_steps: Mean KL of each step's posterior over the sentences that have the step.
+        kl_steps: Mean KL of each step's posterior over the sentences that have the step. Empty where only the last
+            token has a KL.
         kl_counts: How many sentences have it.
-        kl_end: Mean KL of the posterior at `<eos>`.
+        kl_end: Mean KL of the posterior that has read `<eos>`.
         bounds: Reconstruction + KL of each sentence; not in `to_json`.
+        kl_first: Tokens that the first posterior of `kl_steps` has read: 2 under a learned prior, else 1.
     """
 
     tokens: float
@@ -185,6 +187,7 @@ class HonestColumn:
     kl_counts: tuple[int, ...]
     kl_end: float
     bounds: NDArray[np.float64] = field(repr=False, compare=False)
+    kl_first: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the column as plain values."""

@@ -238,8 +238,27 @@ def test_gaps_name_the_posterior_that_they_are_of(posterior: str, label: str) ->
     done = run("other.pt", *few, "--gaps", "2")
 
     assert done.exit_code == 0, done.output
+    assert ("KL of the posterior after so many tokens" in done.stdout) == (posterior == "svi")
     assert label in done.stdout
     assert "of the encoder" not in done.stdout.split("inference gaps")[1].split("NLL")[0]
+
+
+def test_the_curve_of_a_learned_prior_begins_after_two_tokens() -> None:
+    config = replace(make_checkpoint().config, latent_mode="per-step", prior="learned")
+    weights = {name: value.numpy() for name, value in TextVae(config).state_dict().items()}
+    save_checkpoint(Checkpoint(config, make_checkpoint().vocabulary, weights), "prior.pt")
+    few = ("--corpus", "corpus", "--importance-sentences", "2", "--importance-draws", "50")
+
+    honest = json.loads(run("prior.pt", *few, "--json").stdout)["honest"]
+    printed = run("prior.pt", *few).stdout
+
+    assert honest["kl_first"] == 2
+    assert honest["kl_counts"] == [20, 20, 16, 16, 8, 4]  # latents that drive a step: words and one
+    two, five = honest["kl_steps"][0], honest["kl_steps"][3]
+    line = next(line for line in printed.splitlines() if line.startswith("KL of the posterior"))
+    assert line == (
+        f"KL of the posterior after so many tokens: {two:.2f} (2), {five:.2f} (5); {honest['kl_end']:.2f} (<eos>)"
+    )
 
 
 def test_only_the_build_s_own_model_can_be_named() -> None:

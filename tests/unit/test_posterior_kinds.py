@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvae_mnn.model.information import mutual_information
+from hvae_mnn.model.evaluation import evaluate_honest, evaluate_paper
+from hvae_mnn.model.information import mean_kl_steps, mutual_information
 from hvae_mnn.model.losses import kl_between, kl_divergence
 from hvae_mnn.model.planar import count_parameters, planar_flow, planar_inverse
 from hvae_mnn.model.posteriors import Posterior, encode_sentences, reconstruction
@@ -267,6 +268,47 @@ def test_the_posterior_of_a_learned_prior_reads_the_word_that_its_step_predicts(
     assert one.shape == (4, 3)
     assert torch.equal(one[:2], two[:2])
     assert not torch.equal(one[2], two[2])
+
+
+def test_the_curve_of_a_learned_prior_has_the_latents_that_drive_alone() -> None:
+    """No zero for the step at `<eos>`, which there is not: KLs by hand from the prior along the mean path."""
+    model = make_model("prior", scale=1.0)
+    sentences = [(4, 5, 6), (7, 4)]
+    posteriors = encode_sentences(model, sentences)
+    with torch.no_grad():
+        model.prior.inner.weight[:, 5:] = 0  # the prior sees the word alone, so that its KL needs no draws
+    wanted = []
+    for ids in sentences:
+        tokens = pad_batch([ids])
+        with torch.no_grad():
+            mu, logvar = (part[0, 1:] for part in model.encode(tokens))
+            mean, spread = model.prior.at_step(
+                model.decoder_embedding(tokens[0, :-1]), torch.zeros(tokens.shape[1] - 1, 7).double()
+            )
+        gap = torch.distributions.kl_divergence(
+            torch.distributions.Normal(mu, torch.exp(logvar / 2)),
+            torch.distributions.Normal(mean, torch.exp(spread / 2)),
+        )
+        wanted.append(gap.sum(1))
+
+    curve, counts = mean_kl_steps(posteriors)
+    found = evaluate_honest(model, sentences, importance_sentences=2)
+    paper = evaluate_paper(model, sentences)
+
+    assert counts == found.kl_counts == (2, 2, 2, 1)
+    expected = [float(wanted[0][t] + wanted[1][t]) / 2 for t in range(3)] + [float(wanted[0][3])]
+    assert list(curve) == pytest.approx(expected) and min(curve) > 0
+    assert found.kl_end == pytest.approx(float(wanted[0][-1] + wanted[1][-1]) / 2)
+    assert found.kl_first == 2
+    assert paper.kl == pytest.approx(float(wanted[0].sum() / 5 + wanted[1].sum() / 4) / 2)  # (1/T) sum as it is trained
+
+
+@pytest.mark.parametrize("kind", ["flow", "langevin"])
+def test_there_is_no_curve_where_only_the_last_token_has_a_kl(kind: str) -> None:
+    found = evaluate_honest(make_model(kind), SENTENCES, importance_sentences=2)
+
+    assert found.kl_steps == found.kl_counts == ()
+    assert found.kl_end == pytest.approx(found.kl)
 
 
 def negative_elbo(model: TextVae, posterior: Posterior) -> float:
