@@ -18,7 +18,7 @@ from hvae_mnn.model.corpus import Corpus, Sentence, load_corpus
 from hvae_mnn.model.layers import LAYERS
 from hvae_mnn.model.measures import choose, measure_all
 from hvae_mnn.model.posteriors import encode_sentences, reconstruction
-from hvae_mnn.model.pruning import Kept, check_prunable, choose_units, hidden_activity, latent_variance, prune_units
+from hvae_mnn.model.pruning import Kept, check_prunable, choose_units, hidden_activity, latent_moments, prune_units
 from hvae_mnn.progress import Progress
 
 Array = NDArray[np.float64]
@@ -56,11 +56,13 @@ class Bound:
 
     Attributes:
         nll: Reconstruction at a sampled z, and the KL of the driving latents in full.
-        kl: That KL.
+        reconstruction: The first of the two.
+        kl: The second.
         standard_error: Standard error of `nll`.
     """
 
     nll: float
+    reconstruction: float
     kl: float
     standard_error: float
 
@@ -208,8 +210,9 @@ def _prune(
     """Return the model without its inactive units, and which units stay."""
     model = checkpoint.build_model()
     activity = hidden_activity(model, train, seed=seed, progress=progress)
-    kept = choose_units(checkpoint, latent_variance(model, text.valid), activity, threshold, hidden_threshold)
-    new = prune_units(checkpoint, kept, activity)
+    mean, variance = latent_moments(model, text.valid)
+    kept = choose_units(checkpoint, variance, activity, threshold, hidden_threshold)
+    new = prune_units(checkpoint, kept, activity, mean)
     widths = ", ".join(f"{layer} {len(kept.hidden[layer])}" for layer in LAYERS)
     note = (
         f"latent {len(kept.latent)} of {checkpoint.config.latent}, {widths}; variances above {threshold:g} (z) and "
@@ -243,8 +246,8 @@ def _bounds(
 
 
 def _bound(parts: Array) -> Bound:
-    values = parts.sum(0)
-    return Bound(float(values.mean()), float(parts[1].mean()), float(values.std(ddof=1)) / math.sqrt(len(values)))
+    values, (costs, kl) = parts.sum(0), parts.mean(1)
+    return Bound(float(values.mean()), float(costs), float(kl), float(values.std(ddof=1)) / math.sqrt(len(values)))
 
 
 def _size(checkpoint: Checkpoint, hardware: HardwareConfig) -> ModelSize:

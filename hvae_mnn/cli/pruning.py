@@ -106,6 +106,7 @@ def _print_report(found: "PruneReport") -> None:
         click.echo(f"{name.replace('adcs', 'ADCs'):<28}{old:>12}{new:>12}{1 - new / old:>9.1%}")
     bounds = found.bound_before, found.bound_after
     click.echo("".join(["NLL, bound, nats a sentence ", *(f"{bound.nll:>12.2f}" for bound in bounds)]))
+    click.echo("".join(["    reconstruction          ", *(f"{bound.reconstruction:>12.2f}" for bound in bounds)]))
     click.echo("".join(["    KL                      ", *(f"{bound.kl:>12.2f}" for bound in bounds)]))
     click.echo(
         f"change of the bound {found.change:+.3f} +- {found.change_error:.3f}, {found.test_sentences} test sentences "

@@ -82,11 +82,10 @@ def check_prunable(checkpoint: Checkpoint) -> None:
         )
 
 
-def latent_variance(model: TextVae, sentences: Sequence[Sentence]) -> Array:
-    """Return the variance over sentences of each latent unit's posterior mean, (L,); over all driving steps."""
-    means = torch.cat([posterior.driving()[0] for posterior in encode_sentences(model, sentences)])
-    found: Array = means.double().var(0).numpy()
-    return found
+def latent_moments(model: TextVae, sentences: Sequence[Sentence]) -> tuple[Array, Array]:
+    """Return mean and variance over sentences of each latent unit's posterior mean, (L,); over all driving steps."""
+    means = torch.cat([posterior.driving()[0] for posterior in encode_sentences(model, sentences)]).double()
+    return means.mean(0).numpy(), means.var(0).numpy()
 
 
 @torch.no_grad()
@@ -126,7 +125,7 @@ def choose_units(
 
     Args:
         checkpoint: The model.
-        variance: As `latent_variance` returns it.
+        variance: As `latent_moments` returns it.
         activity: As `hidden_activity` returns it.
         threshold: Variance of the posterior mean from which a unit of z is active.
         hidden_threshold: Largest variance of an inactive hidden unit.
@@ -139,22 +138,25 @@ def choose_units(
     return Kept(_at_least_one(variance > threshold, variance), hidden)
 
 
-def prune_units(checkpoint: Checkpoint, kept: Kept, activity: Mapping[str, Activity]) -> Checkpoint:
+def prune_units(checkpoint: Checkpoint, kept: Kept, activity: Mapping[str, Activity], latent_mean: Array) -> Checkpoint:
     """Return a model of the units that stay, without calibration and metrics.
 
-    A hidden unit that goes is replaced by its means, folded into the biases of what reads it: exact for a constant
-    unit. A unit of z is replaced by its prior mean, zero. Everything else computes as before.
+    A unit that goes is replaced by its means, folded into the biases of what reads it: exact for a constant unit.
+    The decoder's first state, W z, has no bias: there a unit of z that goes is replaced by 0. Everything else computes
+    as before.
 
     Args:
         checkpoint: The model.
         kept: The units that stay.
         activity: Means of the hidden units.
+        latent_mean: Mean of the posterior mean of each unit of z, (L,), as `latent_moments` returns it.
 
     Raises:
         CheckpointError: As `check_prunable`.
     """
     check_prunable(checkpoint)
     weights = {name: value.astype(np.float64) for name, value in checkpoint.weights.items()}
+    _fold_latent(weights, kept.latent, latent_mean, checkpoint.config.embedding)
     for layer in LAYERS:
         _fold_means(weights, layer, kept.hidden[layer], activity[layer])
     for layer in LAYERS:
@@ -213,6 +215,13 @@ def _fold_means(weights: Weights, layer: str, units: Units, activity: Activity) 
         folds.append((f"{reader}.{names[0]}", f"{reader}.{names[1]}", activity.mean))
     for weight, bias, mean in folds:
         weights[bias] = weights[bias] + weights[weight][:, gone] @ mean[gone]
+
+
+def _fold_latent(weights: Weights, units: Units, mean: Array, embedding: int) -> None:
+    """Add what the units of z that go contribute on average to the biases of the decoder's gates."""
+    gone = np.setdiff1d(np.arange(len(mean)), units)
+    columns = weights["decoder.weight_ih_l0"][:, embedding + gone]
+    weights["decoder.bias_ih_l0"] = weights["decoder.bias_ih_l0"] + columns @ mean[gone]
 
 
 def _cut_layer(weights: Weights, layer: str, units: Units) -> None:

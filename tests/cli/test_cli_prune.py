@@ -59,6 +59,8 @@ def test_dead_units_go_and_the_bound_stays() -> None:
     assert (found["before"]["latent"], found["after"]["latent"], pruned.config.latent) == (4, 2, 2)
     assert found["bound_after"]["nll"] == pytest.approx(found["bound_before"]["nll"], abs=1e-5)
     assert found["change"] == pytest.approx(0, abs=1e-5)
+    for bound in (found["bound_before"], found["bound_after"]):
+        assert bound["reconstruction"] + bound["kl"] == pytest.approx(bound["nll"])
     assert found["change_error"] < 1e-5
     assert found["test_sentences"] == 30
     np.testing.assert_array_equal(pruned.weights["mu.weight"], dead.weights["mu.weight"][[1, 3]])
@@ -79,6 +81,7 @@ def test_a_table_and_the_same_bytes_twice() -> None:
     assert lines[0].split() == ["before", "after", "saved"]
     assert lines[1].split()[:4] == ["units", "of", "z", "4"]
     assert [line.split()[0] for line in lines[5:9]] == ["columns", "tiles", "ADCs", "memristors"]
+    assert [line.split()[0] for line in lines[9:12]] == ["NLL,", "reconstruction", "KL"]
     assert "the same noise in the units that stay" in first.stdout
     assert max(len(line) for line in lines) <= 120
     assert load_checkpoint("1.pt").compiled_hash() == load_checkpoint("2.pt").compiled_hash()

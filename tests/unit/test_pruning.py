@@ -13,7 +13,15 @@ from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.errors import CheckpointError
 from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.pruning import Kept, check_prunable, choose_units, hidden_activity, latent_variance, prune_units
+from hvae_mnn.model.pruning import (
+    Activity,
+    Kept,
+    check_prunable,
+    choose_units,
+    hidden_activity,
+    latent_moments,
+    prune_units,
+)
 from hvae_mnn.model.vae import TextVae, pad_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,8 +35,8 @@ Weights = dict[str, NDArray[np.float32]]
 def prune(checkpoint: Checkpoint, threshold: float = 0.01, hidden: float = 1e-9) -> Checkpoint:
     model = checkpoint.build_model()
     activity = hidden_activity(model, SENTENCES, seed=0)
-    kept = choose_units(checkpoint, latent_variance(model, SENTENCES), activity, threshold, hidden)
-    return prune_units(checkpoint, kept, activity)
+    mean, variance = latent_moments(model, SENTENCES)
+    return prune_units(checkpoint, choose_units(checkpoint, variance, activity, threshold, hidden), activity, mean)
 
 
 def widened(checkpoint: Checkpoint, layer: str, constant: float, read: float) -> Checkpoint:
@@ -120,9 +128,8 @@ def test_peepholes_are_cut_with_their_units() -> None:
     checkpoint = make_checkpoint(peepholes=True)
     activity = hidden_activity(checkpoint.build_model(), SENTENCES, seed=0)
     every = np.arange(6)
-    found = prune_units(
-        checkpoint, Kept(np.arange(4), {"encoder1": every, "encoder2": every[1:], "decoder": every}), activity
-    )
+    kept = Kept(np.arange(4), {"encoder1": every, "encoder2": every[1:], "decoder": every})
+    found = prune_units(checkpoint, kept, activity, np.zeros(4))
 
     np.testing.assert_array_equal(found.weights["encoder2.peephole"], checkpoint.weights["encoder2.peephole"][:, 1:])
     assert found.config.hidden_sizes == (6, 5, 6)
@@ -148,6 +155,53 @@ def test_latent_units_that_hold_their_mean_leave_and_every_output_stays() -> Non
     torch.testing.assert_close(scores, wide_scores, atol=1e-6, rtol=1e-6)
 
 
+def holding(checkpoint: Checkpoint, units: list[int], value: float) -> dict[str, NDArray[np.float32]]:
+    """Return the weights with some units of z the same number in every sentence."""
+    weights = {name: array.copy() for name, array in checkpoint.weights.items()}
+    weights["mu.weight"][units] = weights["logvar.weight"][units] = 0
+    weights["mu.bias"][units], weights["logvar.bias"][units] = value, -80
+    return weights
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("latent_mode", ["last", "per-step"])
+def test_latent_units_that_hold_another_mean_are_folded_into_the_decoder_s_gates(cell: str, latent_mode: str) -> None:
+    """Every output stays, where the first state does not read them; where it does, what it read is all that changes."""
+    checkpoint = make_checkpoint(decoder=cell, latent_mode=latent_mode)
+    weights = holding(checkpoint, [1, 3], 0.9)
+    deaf = dict(weights) | {"initial.weight": weights["initial.weight"] * np.float32([1, 0, 1, 0])}
+
+    for heard in (weights, deaf):
+        found = prune(replace(checkpoint, weights=heard))
+        assert found.config.latent == 2
+        scores = outputs(found.build_model())[2]
+        wanted = outputs(replace(checkpoint, weights=deaf).build_model())[2]
+        torch.testing.assert_close(scores, wanted, atol=1e-6, rtol=1e-6)
+    whole = outputs(replace(checkpoint, weights=weights).build_model())[2]
+    nothing = {"decoder.weight_ih_l0": weights["decoder.weight_ih_l0"].copy()}
+    nothing["decoder.weight_ih_l0"][:, [11, 13]] = 0  # as if the units were 0
+    zeroed = outputs(replace(checkpoint, weights=deaf | nothing).build_model())[2]
+    assert float((scores - whole).abs().mean()) < float((zeroed - whole).abs().mean())  # and nearer than with 0
+
+
+def test_a_unit_that_goes_is_one_mean_to_what_follows_and_another_to_its_own_layer() -> None:
+    checkpoint = make_checkpoint()
+    rng = np.random.default_rng(0)
+    activity = {layer: Activity(*rng.normal(size=(4, 6))) for layer in EVERY}
+    every, rest = np.arange(6), np.array([0, 1, 3, 4, 5])
+    readers = {"encoder1": ("encoder2.weight_ih_l0", "encoder2.bias_ih_l0"), "encoder2": ("mu.weight", "mu.bias")}
+    readers["decoder"] = ("output.weight", "output.bias")
+    for layer in EVERY:
+        kept = Kept(np.arange(4), {name: rest if name == layer else every for name in EVERY})
+        weights = prune_units(checkpoint, kept, activity, np.zeros(4)).weights
+        own, rows = checkpoint.weights[f"{layer}.weight_hh_l0"][:, 2], np.concatenate([rest + 6 * g for g in range(4)])
+        bias = checkpoint.weights[f"{layer}.bias_hh_l0"] + own * activity[layer].own_mean[2]
+        np.testing.assert_allclose(weights[f"{layer}.bias_hh_l0"], bias[rows], rtol=1e-5, atol=1e-6)
+        weight, name = readers[layer]
+        bias = checkpoint.weights[name] + checkpoint.weights[weight][:, 2] * activity[layer].mean[2]
+        np.testing.assert_allclose(weights[name], bias, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("latent_mode", ["last", "per-step"])
 def test_variances_are_numpys_over_the_states_that_are_read(latent_mode: str) -> None:
     checkpoint = make_checkpoint(latent_mode=latent_mode)
@@ -170,7 +224,9 @@ def test_variances_are_numpys_over_the_states_that_are_read(latent_mode: str) ->
     np.testing.assert_allclose(found.variance, np.concatenate(ends).var(0), rtol=1e-4)
     np.testing.assert_allclose(found.own_mean, np.concatenate(befores).mean(0), rtol=1e-5)
     np.testing.assert_allclose(found.own_variance, np.concatenate(befores).var(0), rtol=1e-4)
-    np.testing.assert_allclose(latent_variance(model, SENTENCES), np.concatenate(means).var(0, ddof=1), rtol=1e-5)
+    mean, variance = latent_moments(model, SENTENCES)
+    np.testing.assert_allclose(mean, np.concatenate(means).mean(0), rtol=1e-4)
+    np.testing.assert_allclose(variance, np.concatenate(means).var(0, ddof=1), rtol=1e-5)
 
 
 def test_at_least_one_unit_of_each_kind_stays() -> None:
@@ -188,7 +244,7 @@ def test_weights_that_pruning_does_not_know_are_refused() -> None:
     object.__setattr__(odd, "weights", {**checkpoint.weights, "flow.weight": np.zeros(3, np.float32)})
 
     with pytest.raises(CheckpointError, match=r"does not know \(flow.weight\)"):
-        prune_units(odd, Kept(np.arange(4), {}), {})
+        prune_units(odd, Kept(np.arange(4), {}), {}, np.zeros(4))
     fewer = {name: value for name, value in checkpoint.weights.items() if not name.startswith("encoder2")}
     object.__setattr__(odd, "weights", fewer)
     with pytest.raises(CheckpointError, match=r"lacks encoder2.bias_hh_l0; expected two encoder layers"):
