@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hvae_mnn.errors import SentenceError
 from hvae_mnn.model.config import ModelConfig
-from hvae_mnn.model.corpus import EOS, PAD, SOS
+from hvae_mnn.model.corpus import EOS, PAD, SOS, Sentence
 
 
 def best_token(logits: Tensor) -> Tensor:
@@ -38,6 +38,11 @@ def pad_batch(sentences: Sequence[Sequence[int]]) -> Tensor:
     longest = max(len(sentence) for sentence in sentences)
     rows = [[SOS, *sentence, EOS] + [PAD] * (longest - len(sentence)) for sentence in sentences]
     return torch.tensor(rows)
+
+
+def said_words(said: Tensor) -> list[Sentence]:
+    """Return the words before `<eos>` of each row of what was said, (B, steps)."""
+    return [tuple(row[: row.index(EOS)] if EOS in row else row) for row in said.tolist()]
 
 
 def last_places(tokens: Tensor, width: int) -> Tensor:

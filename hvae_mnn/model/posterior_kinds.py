@@ -17,6 +17,7 @@ from torch.nn import functional
 from hvae_mnn.model.corpus import Sentence
 from hvae_mnn.model.losses import kl_between, kl_divergence
 from hvae_mnn.model.planar import moved_divergence, planar_flow
+from hvae_mnn.model.step_prior import follow_prior
 from hvae_mnn.model.vae import TextVae, pad_batch
 
 STEPS = 2**14
@@ -160,7 +161,7 @@ class PriorPosterior(Posterior):
     def prior_latents(self, eps: Tensor) -> Tensor:
         """Return latents drawn one after another, the sentence's own words between them."""
         with torch.no_grad(), without_dropout(self.model):
-            return self.model.draw_prior(self._inputs(len(eps)), eps)
+            return follow_prior(self.model, eps, self._inputs(len(eps)))[0]
 
     def log_ratio(self, eps: Tensor) -> Tensor:
         """Return log p(z) - log q(z | x), each latent under the prior that those before it make."""

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvae_mnn.model.batches import said_words
 from hvae_mnn.model.config import ModelConfig
-from hvae_mnn.model.corpus import EOS, PAD, Sentence
+from hvae_mnn.model.corpus import Sentence
 from hvae_mnn.model.posteriors import SCORES, Posterior, Report, encode_sentences, length_batches, reconstruction
 from hvae_mnn.model.vae import TextVae, best_token
 
@@ -97,8 +98,7 @@ class SoftwareSide:
             batch = [z.to(kind) for z in latents[start : start + _SPEAKING]]
             longest = max(len(z) for z in batch)
             drives = torch.stack([torch.cat([z, z[-1:].expand(longest - len(z), -1)]) for z in batch])
-            rows = self.model.greedy(drives, self.config.max_length).tolist()
-            said += [tuple(word for word in row if word not in (PAD, EOS)) for row in rows]
+            said += said_words(self.model.greedy(drives, self.config.max_length))
             if report is not None:
                 report(len(said), len(latents))
         return said

@@ -200,24 +200,6 @@ class TextVae(nn.Module):
         found: tuple[Tensor, Tensor] = self.prior(self.decoder_embedding(inputs), hidden)
         return found
 
-    def draw_prior(self, inputs: Tensor, eps: Tensor) -> Tensor:
-        """Draw latents from a learned prior, each from those before it and the words read (B, S).
-
-        Args:
-            inputs: Words that the decoder reads, (B, S).
-            eps: Standard normal numbers, (B, S, L).
-        """
-        words = self.decoder_embedding(inputs)
-        before, state, found = words.new_zeros((len(inputs), self.config.hidden_sizes[-1])), None, []
-        for step in range(inputs.shape[1]):
-            mu, logvar = self.prior.at_step(words[:, step], before)
-            z = mu + torch.exp(logvar / 2) * eps[:, step]
-            found.append(z)
-            joined = torch.cat([words[:, step], z], dim=1)[:, None]
-            hidden, state = self.decoder(joined, self.first_state(z) if state is None else state)
-            before = hidden[:, 0]
-        return torch.stack(found, dim=1)
-
     def losses(self, tokens: Tensor, generator: torch.Generator | None = None, kl_weight: float = 1.0) -> Losses:
         """Run tokens (B, T) teacher-forced through the model at a sampled z; `kl_weight` as `infer` takes it."""
         belief = self.infer(tokens, kl_weight)

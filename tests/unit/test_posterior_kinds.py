@@ -15,6 +15,7 @@ from hvae_mnn.model.planar import count_parameters, planar_flow, planar_inverse
 from hvae_mnn.model.posteriors import Posterior, encode_sentences, reconstruction
 from hvae_mnn.model.refinement import fit_gaussian, langevin, refine
 from hvae_mnn.model.sampling import say_from_prior
+from hvae_mnn.model.step_prior import follow_prior
 from hvae_mnn.model.vae import ModelConfig, TextVae, best_token, pad_batch
 
 SENTENCES = [(4, 5, 6), (7, 4), (8, 8, 5, 9, 6)]
@@ -116,7 +117,7 @@ def test_what_is_said_from_the_prior_is_what_its_latents_make_likely(kind: str) 
         driving = noise[None].expand(1, inputs.shape[1], -1) if single else noise[None, : inputs.shape[1]]
         inputs = inputs[:, : driving.shape[1]]  # where the limit came before <eos>
         with torch.no_grad():
-            z = model.draw_prior(inputs, driving) if kind == "prior" else driving
+            z = follow_prior(model, driving, inputs)[0] if kind == "prior" else driving
             logits = model.output(model.decode(inputs, z))[0]
         assert best_token(logits).tolist()[: len(words)] == list(words)
 
@@ -255,7 +256,7 @@ def test_draws_from_a_learned_prior_are_its_own() -> None:
     eps = torch.randn(1, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     with torch.no_grad():
-        z = model.draw_prior(inputs, eps)
+        z, _ = follow_prior(model, eps, inputs)
         mean, spread = model.prior_steps(inputs, model.decode(inputs, z))
 
     torch.testing.assert_close((z - mean) * torch.exp(-spread / 2), eps)
