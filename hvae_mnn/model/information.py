@@ -68,11 +68,6 @@ def importance_nll(log_weights: Tensor, samples: int) -> float:
     return float(math.log(samples) - groups.logsumexp(1).mean())
 
 
-def log_prior_ratio(posterior: Posterior, eps: Tensor) -> Tensor:
-    """Return log p(z) - log q(z | x) of `posterior.latents(eps)`, summed over driving latents, (k,)."""
-    return posterior.log_ratio(eps)
-
-
 def mean_kl_steps(posteriors: Sequence[Posterior]) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Return the mean KL at each step over the sentences that have it, nats, and how many have it."""
     steps = [posterior.kl_steps() for posterior in posteriors]

@@ -9,20 +9,18 @@ from making import make_text_vae
 from torch.nn import functional
 
 from hvae_mnn.model import posteriors as posteriors_module
-from hvae_mnn.model import vae
-from hvae_mnn.model.corpus import Sentence
-from hvae_mnn.model.evaluation import evaluate_honest, evaluate_paper, evaluate_plain, importance_bounds
+from hvae_mnn.model.corpus import EOS, SOS, Sentence
+from hvae_mnn.model.evaluation import _less_gain, evaluate_honest, evaluate_paper, evaluate_plain, importance_bounds
 from hvae_mnn.model.information import (
     active_units,
     importance_nll,
-    log_prior_ratio,
     mean_kl_steps,
     mutual_information,
 )
-from hvae_mnn.model.measures import choose, evaluate_likelihood
+from hvae_mnn.model.measures import choose
 from hvae_mnn.model.posteriors import Posterior, encode_sentences, length_batches, reconstruction
 from hvae_mnn.model.sides import DRAWS, SoftwareSide
-from hvae_mnn.model.vae import TextVae, pad_batch
+from hvae_mnn.model.vae import ModelConfig, TextVae, pad_batch
 
 SENTENCES: list[Sentence] = [(4, 5, 6), (7, 4), (8, 8, 5, 9, 6), (4,), (10, 11, 5)]
 
@@ -72,7 +70,7 @@ def gaussian_weights(posterior: Posterior, x: float, variance: float, samples: i
     """Log weights of z ~ N(0, 1), x | z ~ N(z, variance)."""
     eps = posterior.noise(seed=0, stream=0, samples=samples)
     z = posterior.latents(eps)[:, 0, 0]
-    return log_prior_ratio(posterior, eps) - 0.5 * ((x - z) ** 2 / variance + math.log(2 * math.pi * variance))
+    return posterior.log_ratio(eps) - 0.5 * ((x - z) ** 2 / variance + math.log(2 * math.pi * variance))
 
 
 def test_weights_of_a_linear_gaussian_model_in_closed_form() -> None:
@@ -169,7 +167,7 @@ def test_the_divergence_is_its_monte_carlo_estimate(mode: str) -> None:
     for posterior in encode_sentences(model, SENTENCES[:2]):
         eps = posterior.noise(seed=0, stream=7, samples=100_000)
 
-        assert -float(log_prior_ratio(posterior, eps).mean()) == pytest.approx(posterior.kl(), rel=0.01)
+        assert -float(posterior.log_ratio(eps).mean()) == pytest.approx(posterior.kl(), rel=0.01)
 
 
 def test_per_step_bounds_take_every_latent_but_the_last() -> None:
@@ -251,6 +249,23 @@ def test_a_subset_estimates_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.std() < every.std() / math.sqrt(15) / 2  # far closer than the subset's own mean would be
 
 
+def test_the_error_of_a_weighted_subset_is_its_spread_over_subsets_and_that_of_all_sentences() -> None:
+    """4,000 subsets of 40 of the same 100 sentences: what is left of the variance is that of the mean over all."""
+    rng = np.random.default_rng(0)
+    bound, single = rng.normal(100, 20, 100), rng.normal(100, 20, 100)
+    tighter = single - rng.gamma(2, 3, 100)
+    found = []
+    for _ in range(4000):
+        drawn = rng.choice(100, 40, replace=False)
+        found.append(_less_gain(bound, single[drawn], tighter[drawn], tokens=20.0))
+
+    spread = np.var([each.nll for each in found])
+    claimed = np.mean([each.standard_error**2 for each in found]) - bound.var(ddof=1) / 100
+    assert claimed == pytest.approx(spread, rel=0.08)
+    assert spread > 0.1
+    assert _less_gain(bound, single, tighter, 20.0).standard_error == pytest.approx(bound.std(ddof=1) / 10)
+
+
 @pytest.mark.parametrize("draws", [DRAWS, (50, 500)])
 def test_no_bound_is_looser_with_more_draws(draws: tuple[int, ...]) -> None:
     """A collapsed posterior gains nothing: what one draw of z adds to -ELBO is not taken for a gain, or for a loss."""
@@ -323,22 +338,42 @@ def test_units_are_active_above_a_variance_of_one_hundredth() -> None:
 # a plain language model
 
 
-class Plain(TextVae):
-    """Stands in for one: its losses have no KL."""
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
 
-    def losses(self, tokens: torch.Tensor, generator: torch.Generator | None = None) -> vae.Losses:
-        found = super().losses(tokens, generator)
-        return vae.Losses(
-            found.token_nll, found.logits, found.targets, found.sentence, torch.zeros_like(found.kl), found.lengths
-        )
+
+def lstm_nll(model: TextVae, sentence: Sentence) -> float:
+    """Return -log p of the words and `<eos>` of a plain lstm model by numpy alone (gates i, f, g, o)."""
+    weights = {name: value.double().numpy() for name, value in model.state_dict().items()}
+    h = c = np.zeros(model.config.hidden_sizes[-1])
+    nll = 0.0
+    for read, said in zip((SOS, *sentence), (*sentence, EOS), strict=True):
+        given = weights["decoder.weight_ih_l0"] @ weights["decoder_embedding.weight"][read]
+        own = weights["decoder.weight_hh_l0"] @ h
+        i, f, g, o = np.split(given + own + weights["decoder.bias_ih_l0"] + weights["decoder.bias_hh_l0"], 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        scores = weights["output.weight"] @ h + weights["output.bias"]
+        nll += math.log(np.exp(scores).sum()) - scores[said]
+    return nll
 
 
 def test_a_plain_model_has_an_exact_likelihood() -> None:
-    model = Plain(make_text_vae(mode="per-step").config)
+    torch.manual_seed(0)
+    config = ModelConfig(
+        vocabulary_size=12, embedding=5, hidden=7, latent=3, latent_mode="none", embedding_dropout=0.4, word_dropout=0.3
+    )
+    model = TextVae(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
 
     found = evaluate_plain(model, SENTENCES)
 
-    expected = evaluate_likelihood(model, SENTENCES)
-    assert found.nll == pytest.approx(expected.reconstruction)
-    assert found.perplexity == pytest.approx(expected.perplexity)
-    assert found.tokens == pytest.approx(sum(len(sentence) + 1 for sentence in SENTENCES) / 5)
+    expected = np.array([lstm_nll(model, sentence) for sentence in SENTENCES])
+    words = sum(len(sentence) + 1 for sentence in SENTENCES)
+    assert found.nll == pytest.approx(expected.mean(), rel=1e-5)
+    assert found.standard_error == pytest.approx(expected.std(ddof=1) / math.sqrt(5), rel=1e-5)
+    assert found.perplexity == pytest.approx(math.exp(expected.sum() / words), rel=1e-5)
+    assert found.tokens == pytest.approx(words / 5)
+    assert model.training
