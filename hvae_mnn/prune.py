@@ -15,6 +15,7 @@ from hvae_mnn.errors import ArtifactError, CorpusError, UserError
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hvae_mnn.model.corpus import Corpus, Sentence, load_corpus
+from hvae_mnn.model.information import ACTIVE_VARIANCE
 from hvae_mnn.model.layers import LAYERS
 from hvae_mnn.model.measures import choose, measure_all
 from hvae_mnn.model.posteriors import encode_sentences, reconstruction
@@ -23,7 +24,7 @@ from hvae_mnn.progress import Progress
 
 Array = NDArray[np.float64]
 
-THRESHOLD = 0.01
+THRESHOLD = ACTIVE_VARIANCE
 """Variance of the posterior mean above which a unit of z is active (Burda et al. 2016)."""
 HIDDEN_THRESHOLD = 1e-4
 """Largest variance of a hidden unit that is taken for its mean; chosen: 1 % of its range, rms."""
