@@ -7,7 +7,8 @@ of a run that was never interrupted, bit for bit.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -232,18 +233,14 @@ class _Run:
 
     def update(self, sentences: Sequence[Sentence], parts: str = "all") -> float:
         """Take one optimiser step on a batch; see `hvae_mnn.model.objectives.base.Trainer`."""
-        loss = self.objective.loss(self.model, pad_batch(sentences), self.kl_weight)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise self._diverged(f"training loss is {value} in epoch {self.epoch + 1}, batch {self.batch + 1}")
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
         moved = parameters_of(self.model, parts)
-        if parts != "all":  # Adam leaves out what has no gradient
-            keep = {id(parameter) for parameter in moved}
-            for parameter in self.model.parameters():
-                if id(parameter) not in keep:
-                    parameter.grad = None
+        self.optimiser.zero_grad()
+        with _only(moved, self.model):  # Adam leaves out what has no gradient
+            loss = self.objective.loss(self.model, pad_batch(sentences), self.kl_weight)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise self._diverged(f"training loss is {value} in epoch {self.epoch + 1}, batch {self.batch + 1}")
+            loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(moved, self.config.clip)
         self.optimiser.step()
         return value
@@ -327,6 +324,20 @@ class _Run:
         return TrainingError(
             f"{found}; expected a finite number. Lower {too_large} and delete {str(state_path(self.out))!r}."
         )
+
+
+@contextmanager
+def _only(moved: Sequence[nn.Parameter], model: TextVae) -> Iterator[None]:
+    """Take gradients of some parameters of a model alone: those of the others are not worked out."""
+    wanted = {id(parameter) for parameter in moved}
+    others = [each for each in model.parameters() if each.requires_grad and id(each) not in wanted]
+    try:
+        for parameter in others:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in others:
+            parameter.requires_grad_(True)
 
 
 def _load_state(path: Path) -> Mapping[str, Any]:
