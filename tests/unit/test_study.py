@@ -75,7 +75,7 @@ def test_a_row_over_common_settings_over_the_objective_over_the_preset(study: Ca
     ]
 
 
-@pytest.mark.parametrize("name", ["text_study", "tiny_study"])
+@pytest.mark.parametrize("name", ["text_study", "tiny_study", "paper_study"])
 def test_the_example_studies_are_sound(name: str) -> None:
     found = read_study(EXAMPLES / f"{name}.toml")
 
