@@ -77,7 +77,7 @@ def _hardware_path(preset_or_file: str) -> Path:
 def _load_tree(preset_or_file: str) -> dict[str, Any]:
     """Read a preset or a file, on top of the preset that it extends."""
     path = _hardware_path(preset_or_file)
-    tree = _load_toml(path)
+    tree = read_toml(path, "hardware file", HardwareError)
     _read_error_model(tree, path.parent, str(path))
     base = tree.pop("extends", None)
     if base is None:
@@ -106,7 +106,7 @@ def _read_error_model(tree: dict[str, Any], folder: Path, source: str) -> None:
         raise HardwareError(
             f'hardware {source}: device.error_model is "{name}"; no such file or shipped model; shipped are {known}'
         )
-    device["error_model"] = _load_toml(path)
+    device["error_model"] = read_toml(path, "hardware file", HardwareError)
 
 
 def _preset_list() -> str:
@@ -114,22 +114,13 @@ def _preset_list() -> str:
 
 
 def read_toml(path: Path, what: str, error_type: type[UserError]) -> dict[str, Any]:
-    """Read a TOML file of another kind; what is wrong with it is said in one line, as an error of the given type."""
+    """Read a TOML file; what is wrong with it is said in one line, as an error of the given type."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise error_type(f"{what} {path}: not valid TOML: {error}") from None
     except OSError as error:
         raise error_type(f"{what} {path}: cannot be read: {error.strerror}") from None
-
-
-def _load_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise HardwareError(f"hardware file {path}: not valid TOML: {error}") from None
-    except OSError as error:
-        raise HardwareError(f"hardware file {path}: {error.strerror}") from None
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
