@@ -1,5 +1,6 @@
-"""What tests of studies share: a corpus of random letters, small models, and a run without a screen."""
+"""What tests of studies share: a corpus of random words, small models, and a run without a screen."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ TWO_ROWS = COMMON + '[row.vae]\nobjective = "vae"\n[row.lm]\nobjective = "lm"\n'
 IMPORTANCE = 4
 
 
-def write_corpus(folder: Path, seed: int) -> Path:
-    """Write a corpus of random letters."""
+def write_corpus(folder: Path, seed: int, words: Sequence[str] = tuple("abcdefgh")) -> Path:
+    """Write a corpus of random words."""
     rng = np.random.default_rng(seed)
     folder.mkdir()
     for split, count in (("train", 60), ("valid", 20), ("test", 20)):
-        lines = [" ".join(rng.choice(list("abcdefgh"), rng.integers(2, 7))) for _ in range(count)]
+        lines = [" ".join(rng.choice(words, rng.integers(2, 7))) for _ in range(count)]
         (folder / f"words.{split}.txt").write_text("\n".join(lines) + "\n")
     return folder
 

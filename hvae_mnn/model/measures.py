@@ -13,7 +13,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from hvae_mnn.model.corpus import EOS, PAD, Sentence
+from hvae_mnn.model.batches import said_words
+from hvae_mnn.model.corpus import Sentence
 from hvae_mnn.model.vae import TextVae, pad_batch
 
 _BATCH = 64
@@ -136,7 +137,7 @@ def decode_freely(model: TextVae, sentences: Sequence[Sentence], *, seed: int = 
     for start in range(0, len(sentences), _BATCH):
         tokens = pad_batch(sentences[start : start + _BATCH])
         said = model.greedy(model.free_latents(tokens, generator), model.config.max_length)
-        decoded.extend(tuple(t for t in row if t not in (PAD, EOS)) for row in said.tolist())
+        decoded += said_words(said)
     model.train(was_training)
     return decoded
 

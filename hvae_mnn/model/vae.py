@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hvae_mnn.model.batches import best_token, check_sentence, last_places, pad_batch
+from hvae_mnn.model.batches import best_token, check_sentence, last_places, pad_batch, said_words
 from hvae_mnn.model.config import CELLS, LATENT_MODES, ModelConfig
 from hvae_mnn.model.corpus import EOS, PAD, SOS, UNK
 from hvae_mnn.model.losses import Losses, kl_between, kl_divergence, sample
@@ -339,15 +339,11 @@ class TextVae(nn.Module):
             z = mean + torch.exp(spread / 2) * torch.as_tensor(np.asarray(noise), dtype=mu.dtype).reshape(mean.shape)
             latents.append((mean, spread, z))
             drives.append(torch.cat([z, z[-1:].expand(mu.shape[1] - len(z), -1)]))
-        said = self.greedy(torch.stack(drives), max_length or self.config.max_length).tolist()
+        said = self.greedy(torch.stack(drives), max_length or self.config.max_length)
         self.train(was_training)
         return [
-            Reconstruction(
-                tuple(t for t in row if t not in (PAD, EOS)),
-                EOS in row,
-                *(_as_array(value, self.config.latent_mode) for value in latent),
-            )
-            for row, latent in zip(said, latents, strict=True)
+            Reconstruction(words, EOS in row, *(_as_array(value, self.config.latent_mode) for value in latent))
+            for words, row, latent in zip(said_words(said), said.tolist(), latents, strict=True)
         ]
 
     @torch.no_grad()

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
+from studying import write_corpus
 from test_cli import SENTENCE, refused, run
 
 from hvae_mnn.model.checkpoint import load_checkpoint
@@ -17,11 +17,7 @@ TRAIN = ("train", "--corpus", "words", "--preset", "grammar", *SIZES)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    (tmp_path / "words").mkdir()
-    for split, count in (("train", 60), ("valid", 20), ("test", 20)):
-        sentences = [" ".join(rng.choice(SENTENCE.split(), 4)) for _ in range(count)]
-        (tmp_path / "words" / f"words.{split}.txt").write_text("\n".join(sentences) + "\n")
+    write_corpus(tmp_path / "words", 0, SENTENCE.split())
 
 
 @pytest.mark.parametrize(
