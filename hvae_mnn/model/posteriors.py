@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hvae_mnn.model.corpus import PAD, Sentence
 from hvae_mnn.model.posterior_kinds import STEPS, FlowPosterior, Posterior, PriorPosterior, without_dropout
@@ -18,7 +17,6 @@ __all__ = ["SCORES", "STEPS", "Posterior", "Report", "encode_sentences", "length
 SCORES = 2**22
 """Most word scores held at once: 16 MiB of 32-bit floats. Chosen."""
 
-_CACHED = 2**20  # word scores at once where each is looked at once: they stay in the processor's cache. Chosen
 _SEARCHED = 2**24  # scores of a batch whose posteriors are found by gradient steps; 64 MiB, a few times over. Chosen
 
 Report = Callable[[int, int], None]
@@ -89,15 +87,5 @@ def _batch_costs(model: TextVae, tokens: Tensor, z: Tensor) -> Tensor:
     hidden = model.decode(tokens[:, :-1], z)
     predicted = tokens[:, 1:] != PAD
     costs = torch.zeros(predicted.shape, dtype=torch.float64)
-    costs[predicted] = _token_costs(model, hidden[predicted], tokens[:, 1:][predicted])
+    costs[predicted] = model.output.costs(hidden[predicted], tokens[:, 1:][predicted])
     return costs.sum(1)
-
-
-def _token_costs(model: TextVae, hidden: Tensor, targets: Tensor) -> Tensor:
-    """Return -log p of each target (P,) given the decoder's h (P, H): no full table of log p is made."""
-    rows = max(1, _CACHED // model.config.vocabulary_size)
-    parts = []
-    for start in range(0, len(targets), rows):
-        some = slice(start, start + rows)
-        parts.append(functional.cross_entropy(model.output(hidden[some]), targets[some], reduction="none").double())
-    return torch.cat(parts)
