@@ -10,8 +10,11 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from hvae_mnn.model.config import ModelConfig
+from hvae_mnn.model.corpus import EOS
 from hvae_mnn.model.evaluation import evaluate_honest, evaluate_paper
 from hvae_mnn.model.measures import evaluate_likelihood
+from hvae_mnn.model.posteriors import Posterior
+from hvae_mnn.model.quality import evaluate_quality
 from hvae_mnn.model.vae import TextVae, pad_batch
 
 SENTENCES = [(4, 5, 6), (7, 4), (8, 8, 5, 9, 6), (4,), (10, 11, 5)]
@@ -114,3 +117,35 @@ def test_free_decoding_is_driven_by_the_same_latents(mode: str, first: int) -> N
         wanted = steps_of(model, sentence)[0][first:]
         padding = wanted[-1:].expand(found.shape[1] - len(wanted), -1)
         torch.testing.assert_close(found[row], torch.cat([wanted, padding]), rtol=1e-5, atol=1e-6)
+
+
+class Listener:
+    """Stands in for a side: notes the latents that it is asked to decode, and says nothing."""
+
+    def __init__(self) -> None:
+        self.forced_at: list[list[Tensor]] = []
+        self.spoken_at: list[list[Tensor]] = []
+
+    def forced(self, sentences: list[tuple[int, ...]], latents: list[Tensor]) -> list[tuple[int, ...]]:
+        self.forced_at.append(list(latents))
+        return [(*sentence, EOS) for sentence in sentences]
+
+    def speak(self, latents: list[Tensor], report: object = None) -> list[tuple[int, ...]]:
+        self.spoken_at.append(list(latents))
+        return [()] * len(latents)
+
+
+def test_what_comes_back_is_asked_at_the_mean_and_then_at_a_draw() -> None:
+    posteriors = [
+        Posterior(n, (4, 5), torch.tensor([[float(n), -1.0]]), torch.tensor([[0.0, 2.0]]), "last") for n in (0, 1)
+    ]
+    side = Listener()
+
+    evaluate_quality(side, posteriors, seed=3, stream=5)  # type: ignore[arg-type]
+
+    for asked in (side.forced_at, side.spoken_at):
+        mean, drawn = (torch.stack(latents)[:, 0] for latents in asked)
+        torch.testing.assert_close(mean, torch.tensor([[0.0, -1.0], [1.0, -1.0]]))
+        eps = torch.stack([each.noise(3, 5)[0, 0] for each in posteriors])
+        torch.testing.assert_close(drawn, mean + eps * torch.tensor([1.0, math.e]))
+        assert float(eps.abs().min()) > 1e-3

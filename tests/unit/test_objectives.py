@@ -13,6 +13,7 @@ import torch
 from test_model_training import StopAt, generated
 
 from hvae_mnn.errors import CheckpointError, TrainingError
+from hvae_mnn.model import training
 from hvae_mnn.model.calibration import calibrate
 from hvae_mnn.model.checkpoint import load_checkpoint, save_checkpoint
 from hvae_mnn.model.corpus import Corpus, Sentence
@@ -186,6 +187,25 @@ def test_the_best_epoch_is_chosen_by_the_bound_but_where_another_loss_is_trained
     found = Likelihood(100.0, 20.0, 3.0, 0.5, 0.4, 50, 1000)
 
     assert config_of(name).make_objective().judge(found) == (103.0 if name in ("hsr", "twr", "lm") else 120.0)
+
+
+def test_short_run_judges_an_epoch_on_its_first_validation_sentences(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[Sequence[Sentence]] = []
+    measure = training.evaluate_likelihood
+
+    def note(model: TextVae, some: Sequence[Sentence], seed: int) -> Likelihood:
+        judged.append(some)
+        return measure(model, some, seed=seed)
+
+    monkeypatch.setattr(training, "evaluate_likelihood", note)
+    assert OBJECTIVES["short-run"].judged == 500
+    monkeypatch.setattr(OBJECTIVES["short-run"], "judged", 7)
+
+    train(corpus, config_of("short-run", epochs=1), tmp_path / "model.pt", threads=1)
+
+    assert judged == [corpus.valid[:7]]
 
 
 class Recorder:
