@@ -360,7 +360,7 @@ def _less_gain(
     """Estimate the mean of a tighter bound over all sentences from its values on some.
 
     The mean of the looser bound over all sentences, less the mean gain on those that were drawn, which spreads far
-    less than likelihoods do (the difference estimator; Cochran 1977, section 7.10 with b = 1).
+    less than likelihoods do (the difference estimator; Cochran 1977, ch. 7, a regression with b = 1 set beforehand).
 
     Args:
         bound: -ELBO of all sentences, each from one draw of z, nats.

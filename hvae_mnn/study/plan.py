@@ -183,7 +183,10 @@ def _first_problem(error: ValidationError) -> str:
     place = [str(part) for part in problem["loc"] if part not in ("int", "list[int]")]
     key = ".".join(place)
     if problem["type"] == "extra_forbidden":
-        kind = _StudyFile if len(place) == 1 else _RowTable
+        kind, other = (_StudyFile, _RowTable) if len(place) == 1 else (_RowTable, _StudyFile)
+        if place[-1] in other.model_fields:
+            where = "to a table [row.NAME]" if kind is _StudyFile else "above the rows"
+            return f'"{key}" is not a known key here; it belongs {where}'
         names = list(kind.model_fields)
         return f'"{key}" is not a known key{did_you_mean(place[-1], names)}; known: {", ".join(names)}'
     if "hidden" in place[-2:]:

@@ -196,7 +196,7 @@ def test_no_figure_depends_on_the_size_of_batches(mode: str, monkeypatch: pytest
     model, sentences = make_text_vae(mode=mode), random_sentences(70)
     before = evaluate_honest(model, sentences, importance_sentences=3), evaluate_paper(model, sentences)
     monkeypatch.setattr(posteriors_module, "STEPS", 37)
-    monkeypatch.setattr(posteriors_module, "SCORES", 50)
+    monkeypatch.setattr(posteriors_module, "_CACHED", 50)  # four words' scores at once
 
     after = evaluate_honest(model, sentences, importance_sentences=3), evaluate_paper(model, sentences)
 

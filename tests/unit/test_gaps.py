@@ -110,6 +110,22 @@ def test_no_gap_of_a_small_model_is_negative(latent_mode: str) -> None:
     assert found.best.value - found.encoded.value == pytest.approx(found.amortisation.value)
 
 
+def test_hardware_s_encoder_is_held_against_both_decoders() -> None:
+    """Another model stands in for hardware: its q with its own decoder, and with software's."""
+    models = [make_checkpoint(seed=seed).build_model().double() for seed in (0, 1)]
+    (ours, theirs), (own, read) = map(SoftwareSide, models), (encode_sentences(each, SENTENCES) for each in models)
+    found = measure_gaps(ours, own, 0, 0, (theirs, read))
+
+    def bound(side: SoftwareSide, posteriors: list[Posterior]) -> float:
+        return float(np.mean([module.weigh_draws(side, q, q.noise(0, 0, 500)).mean() for q in posteriors]))
+
+    assert found.software.encoded.value == pytest.approx(bound(ours, own))
+    assert found.crossed.value == pytest.approx(bound(ours, read))
+    assert found.hardware.encoded.value == pytest.approx(bound(theirs, read))
+    assert found.encoder_cost.value == pytest.approx(bound(ours, own) - bound(ours, read))
+    assert abs(bound(ours, read) - bound(theirs, read)) > 0.01
+
+
 @pytest.mark.parametrize("latent_mode", ["last", "per-step"])
 def test_what_is_exchanged_is_the_driving_part_and_the_model_is_left_alone(latent_mode: str) -> None:
     model = make_checkpoint(latent_mode=latent_mode).build_model()

@@ -13,11 +13,12 @@ import torch
 from test_model_training import StopAt, generated
 
 from hvae_mnn.errors import CheckpointError, TrainingError
+from hvae_mnn.model import training
+from hvae_mnn.model.calibration import calibrate
 from hvae_mnn.model.checkpoint import load_checkpoint, save_checkpoint
 from hvae_mnn.model.corpus import Corpus, Sentence
 from hvae_mnn.model.measures import Likelihood, evaluate_likelihood
 from hvae_mnn.model.objectives import OBJECTIVES
-from hvae_mnn.model.objectives.batch_norm import LastNorm
 from hvae_mnn.model.objectives.lagging import Lagging
 from hvae_mnn.model.settings import PRESETS, TrainConfig
 from hvae_mnn.model.training import _Run, state_path, train
@@ -141,7 +142,11 @@ def test_a_refined_posterior_is_calibrated_as_the_circuit_runs_it(corpus: Corpus
         checkpoint.build_model().reconstruct(ids, eps).mu, plain.build_model().reconstruct(ids, eps).mu
     )
     assert checkpoint.layer_weights()[2].groups == plain.layer_weights()[2].groups
-    assert set(checkpoint.ranges) == {"encoder1", "encoder2", "decoder"}
+    assert checkpoint.ranges == calibrate(plain.build_model(), corpus.train, seed=TINY.seed).ranges
+    model, tokens = checkpoint.build_model().eval(), pad_batch(corpus.train)
+    with torch.no_grad():
+        refined, encoded = model.infer(tokens).mu, model.encode(tokens)[0]
+    assert float((refined - encoded).abs().max()) > 0.05  # they would have set another one
 
 
 def test_the_cyclical_weight_by_hand() -> None:
@@ -182,6 +187,25 @@ def test_the_best_epoch_is_chosen_by_the_bound_but_where_another_loss_is_trained
     found = Likelihood(100.0, 20.0, 3.0, 0.5, 0.4, 50, 1000)
 
     assert config_of(name).make_objective().judge(found) == (103.0 if name in ("hsr", "twr", "lm") else 120.0)
+
+
+def test_short_run_judges_an_epoch_on_its_first_validation_sentences(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[Sequence[Sentence]] = []
+    measure = training.evaluate_likelihood
+
+    def note(model: TextVae, some: Sequence[Sentence], seed: int) -> Likelihood:
+        judged.append(some)
+        return measure(model, some, seed=seed)
+
+    monkeypatch.setattr(training, "evaluate_likelihood", note)
+    assert OBJECTIVES["short-run"].judged == 500
+    monkeypatch.setattr(OBJECTIVES["short-run"], "judged", 7)
+
+    train(corpus, config_of("short-run", epochs=1), tmp_path / "model.pt", threads=1)
+
+    assert judged == [corpus.valid[:7]]
 
 
 class Recorder:
@@ -269,47 +293,6 @@ def test_an_update_moves_the_parts_it_is_told_to(corpus: Corpus, tmp_path: Path,
         name for name in before if name.split(".")[0] in ("encoder_embedding", "encoder1", "encoder2", "mu", "logvar")
     }
     assert moved == {"encoder": encoder, "decoder": set(before) - encoder, "all": set(before)}[parts]
-
-
-def test_folding_the_batch_norm_is_exact(corpus: Corpus) -> None:
-    torch.manual_seed(0)
-    config = config_of("bn")
-    objective = config.make_objective()
-    model = TextVae(config.model_config(len(corpus.vocabulary)))
-    objective.prepare(model)
-    with torch.no_grad():
-        model.mu_norm.beta.normal_()
-        for start in range(0, 60, 20):
-            model.train().encode(pad_batch(corpus.train[start : start + 20]))
-    folded = TextVae(model.config)
-    folded.load_state_dict(objective.exported(model.state_dict()))
-    tokens = pad_batch(corpus.test)
-
-    for one, two in zip(model.eval().encode(tokens), folded.eval().encode(tokens), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
-    assert float(model.mu_norm.running_mean.abs().max()) > 1e-3
-
-
-def test_the_batch_norm_is_torchs_on_last_tokens() -> None:
-    torch.manual_seed(0)
-    norm, reference = LastNorm(3, 0.6), torch.nn.BatchNorm1d(3, momentum=0.1)
-    with torch.no_grad():
-        reference.weight.fill_(0.6)
-    mu, last = torch.randn(50, 7, 3), torch.randint(7, (50, 1, 1)).expand(-1, 1, 3)
-
-    with torch.no_grad():
-        normalised = norm(mu, last)
-        expected = reference(mu.gather(1, last)[:, 0])
-
-    torch.testing.assert_close(normalised.gather(1, last)[:, 0], expected)
-    assert float(normalised.gather(1, last).var(0, unbiased=False).mean()) == pytest.approx(0.36, rel=1e-3)
-
-
-def test_the_batch_norm_keeps_the_kl_up(corpus: Corpus, tmp_path: Path) -> None:
-    """E[KL] >= L gamma^2 / 2 (Zhu et al. 2020), where the plain bound lets it vanish."""
-    runs = {name: train(corpus, config_of(name, kl_warmup=0.0), tmp_path / name, threads=1) for name in ("vae", "bn")}
-
-    assert runs["bn"].metrics["kl"] > 0.9 * 4 * 0.6**2 / 2 > 3 * runs["vae"].metrics["kl"]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ def test_the_example_studies_are_sound(name: str) -> None:
     [
         ("rows = 1", ('"rows" is not a known key', "did you mean row?")),
         ("[row.a]\nepoch = 3", ('"row.a.epoch" is not a known key', "did you mean epochs?")),
-        ("objective_options = { cycles = 3 }", ('"objective_options" is not a known key',)),
+        ("objective_options = { cycles = 3 }", ('"objective_options" is not a known key here', "table [row.NAME]")),
+        ("[row.a]\nthreads = 2", ('"row.a.threads" is not a known key here', "belongs above the rows")),
         ("epochs = 3", ("no row", "[row.NAME]")),
         ("row = 3", ("row is 3", "expected a table")),
         ("[row.a]\nepochs = 2.5", ("row.a.epochs is 2.5", "expected a whole number")),

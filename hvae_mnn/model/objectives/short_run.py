@@ -14,9 +14,10 @@ class ShortRun(Objective):
 
     Nijkamp, Pang, Han, Zhou, Zhu & Wu 2020, Learning Multi-layer Latent Variable Model via Variational Optimization of
     Short Run MCMC for Approximate Inference, ECCV, arXiv:1912.01909; for text Pang, Nijkamp, Han & Wu 2021, Generative
-    Text Modeling through Short Run Inference, EACL, arXiv:2106.02513. The training loss is no bound: the density of
-    the end point is not known. Whatever is reported, and what the best epoch is chosen by, is a bound of another
-    posterior: a Gaussian fitted to each sentence from the end point on (`hvae_mnn.model.refinement.fit_gaussian`).
+    Text Modeling through Short Run Inference, EACL, arXiv:2106.02513. Variant: the size of the steps is
+    an option, where the former fit it while they train. The training loss is no bound: the density of the end point is
+    not known. Whatever is reported, and what the best epoch is chosen by, is a bound of another posterior: a Gaussian
+    fitted to each sentence from the end point on (`hvae_mnn.model.refinement.fit_gaussian`).
     """
 
     name = "short-run"
