@@ -35,6 +35,9 @@ def print_evaluation(found: "Evaluation") -> None:
             click.echo(f"{'tokens a sentence':<{width}}{found.plain.tokens:>{_VALUE}.3f}")
         for label, _, value in _estimate_rows("NLL of a plain language model, exact", found.plain):
             click.echo(f"{label:<{width}}{value:>{_VALUE}}")
+    if found.over_plain is not None:
+        label = "honest NLL less the language model's"
+        click.echo(f"{label:<{_LABEL}}{_show(found.over_plain):>{2 * len(sides) * _VALUE}}")
     if found.gaps is not None:
         _print_gaps(found.gaps, found.posterior)
     for name, side in zip(("software", "hardware"), sides, strict=False):
@@ -153,7 +156,7 @@ def _print_notes(found: "Evaluation") -> None:
     if found.plain is None:
         click.echo(
             "NLL of a plain language model: none given. Repeat the model's training command with --objective lm\n"
-            "and give the file as --language-model FILE."
+            "and another --out, and give that file as --language-model FILE."
         )
     _print_honest_notes(found, found.software.honest)
     click.echo(

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvae_mnn.errors import CheckpointError
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.config import ModelConfig
 from hvae_mnn.model.corpus import Sentence, Vocabulary
-from hvae_mnn.model.gaps import Gaps, check_gaussian, measure_gaps, weigh_draws
+from hvae_mnn.model.estimates import count_tokens, estimate_mean, estimate_tighter, not_finite
+from hvae_mnn.model.gaps import Gap, Gaps, check_gaussian, measure_gaps, weigh_draws
 from hvae_mnn.model.generation import interpolate, speak_prior
 from hvae_mnn.model.information import (
     active_units,
@@ -26,8 +26,8 @@ from hvae_mnn.model.information import (
     mean_kl_steps,
     posterior_information,
 )
-from hvae_mnn.model.measures import choose, evaluate_likelihood
-from hvae_mnn.model.posteriors import Posterior, Report
+from hvae_mnn.model.measures import choose
+from hvae_mnn.model.posteriors import Posterior, Report, reconstruction
 from hvae_mnn.model.protocols import (
     BATCH,
     Estimate,
@@ -128,14 +128,19 @@ def evaluate(
     split = read_split(checkpoint.vocabulary, corpus, extent.limit, seed)
     config, published = checkpoint.config, published_row(split.texts)
     plain = checkpoint if config.latent_mode == PLAIN else language_model
-    estimate = None if plain is None else evaluate_plain(plain.build_model(), split.sentences)
-    found = Evaluation(name, split.corpus, len(split.sentences), config.latent_mode, seed, estimate, published)
+    found = Evaluation(name, split.corpus, len(split.sentences), config.latent_mode, seed, published=published)
     found = replace(found, posterior=config.posterior)
+    costs = None if plain is None else plain_costs(plain.build_model(), split.sentences)
+    if costs is not None:
+        found = replace(found, plain=estimate_mean(costs, count_tokens(split.sentences)))
     if plain is checkpoint:
         return found
     model = checkpoint.build_model() if hardware is None else _as_on_circuit(checkpoint).build_model().double()
     software, settings = SoftwareSide(model, extent.draws), _Settings(seed=seed, progress=progress)
-    return _evaluate_sides(found, checkpoint.vocabulary, split, software, hardware, extent, settings)
+    found = _evaluate_sides(found, checkpoint.vocabulary, split, software, hardware, extent, settings)
+    if costs is None or found.software is None:
+        return found
+    return replace(found, over_plain=Gap.of(found.software.honest.bounds - costs))
 
 
 def _check_askable(config: ModelConfig, extent: Extent) -> None:
@@ -217,10 +222,16 @@ def _gaps(
     return measure_gaps(SoftwareSide(software.model), some, settings["seed"], _GAPS, circuit, report)
 
 
+def plain_costs(model: TextVae, sentences: Sequence[Sentence]) -> NDArray[np.float64]:
+    """Return -log p(x) of each sentence under a plain language model, nats: exact, with nothing to integrate over."""
+    nothing = torch.zeros(1, 0, dtype=model.output.weight.dtype)
+    costs: NDArray[np.float64] = reconstruction(model, sentences, [nothing] * len(sentences)).numpy()
+    return costs
+
+
 def evaluate_plain(model: TextVae, sentences: Sequence[Sentence]) -> Estimate:
     """Measure a plain language model: its NLL is exact, there is nothing to integrate over."""
-    found = evaluate_likelihood(model, sentences)
-    return _checked(Estimate(found.elbo_nll, found.standard_error, found.tokens / found.sentences))
+    return estimate_mean(plain_costs(model, sentences), count_tokens(sentences))
 
 
 def evaluate_paper(
@@ -276,7 +287,7 @@ def evaluate_honest(
     """
     side = as_side(model)
     posteriors = posteriors or side.encode(sentences)
-    tokens = float(np.mean([len(sentence) + 1 for sentence in sentences]))
+    tokens = count_tokens(sentences)
     kl = np.array([posterior.kl() for posterior in posteriors])
     costs, prior = _likelihoods(side, posteriors, seed, progress)
     drawn = choose(range(len(posteriors)), importance_sentences, seed)
@@ -288,10 +299,10 @@ def evaluate_honest(
         unknown=unknown,
         reconstruction=float(costs.mean()),
         kl=float(kl.mean()),
-        elbo=_estimate(costs + kl, tokens),
-        importance={k: _less_gain(costs + kl, weighted[1], weighted[k], tokens) for k in side.draws},
+        elbo=estimate_mean(costs + kl, tokens),
+        importance={k: estimate_tighter(costs + kl, drawn, weighted[1], weighted[k], tokens) for k in side.draws},
         importance_sentences=len(drawn),
-        prior=_estimate(prior, tokens),
+        prior=estimate_mean(prior, tokens),
         mutual_information=posterior_information(posteriors, seed, _INFORMATION),
         ceiling=math.log(len(posteriors)),
         active_units=active_units(torch.stack([posterior.centre()[-1] for posterior in posteriors])),
@@ -345,47 +356,8 @@ def _costs(
 ) -> NDArray[np.float64]:
     costs = side.costs([each.ids for each in posteriors], latents, report)
     if not np.all(np.isfinite(costs)):
-        raise _not_finite(float(costs[~np.isfinite(costs)][0]))
+        raise not_finite(float(costs[~np.isfinite(costs)][0]))
     return costs
-
-
-def _estimate(values: NDArray[np.float64], tokens: float) -> Estimate:
-    error = float(values.std(ddof=1)) / math.sqrt(len(values))
-    return _checked(Estimate(float(values.mean()), error, tokens))
-
-
-def _less_gain(
-    bound: NDArray[np.float64], single: NDArray[np.float64], tighter: NDArray[np.float64], tokens: float
-) -> Estimate:
-    """Estimate the mean of a tighter bound over all sentences from its values on some.
-
-    The mean of the looser bound over all sentences, less the mean gain on those that were drawn, which spreads far
-    less than likelihoods do (the difference estimator; Cochran 1977, ch. 7, a regression with b = 1 set beforehand).
-
-    Args:
-        bound: -ELBO of all sentences, each from one draw of z, nats.
-        single: -ELBO of those drawn, over the same draws as `tighter`: no gain is below nothing, by Jensen's
-            inequality, and no noise of another draw of z is taken for one.
-        tighter: The tighter bound of those drawn.
-        tokens: Tokens a sentence.
-    """
-    gain = single - tighter
-    few = max(0.0, 1 / len(gain) - 1 / len(bound))
-    variance = float(bound.var(ddof=1)) / len(bound) + few * float(gain.var(ddof=1))
-    return _checked(Estimate(float(bound.mean() - gain.mean()), math.sqrt(variance), tokens))
-
-
-def _checked(estimate: Estimate) -> Estimate:
-    if not math.isfinite(estimate.nll) or not math.isfinite(estimate.perplexity):
-        raise _not_finite(estimate.nll)
-    return estimate
-
-
-def _not_finite(nll: float) -> CheckpointError:
-    return CheckpointError(
-        f"the model gives the test split an NLL of {nll:.4g} nats a sentence; expected a finite number and a finite "
-        "perplexity. Train the model again with a lower learning rate."
-    )
 
 
 def _stage(progress: Progress, stage: str) -> Report:

@@ -39,7 +39,7 @@ class OutputLayer(nn.Linear):
         depends on how many. 32-bit products are oneDNN's, which is faster than what torch takes for dense tensors
         (`benchmarks/word_costs.py`).
         """
-        quick = self.weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+        quick = self.weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         weight, bias = (self.weight.to_mkldnn(), self.bias.to_mkldnn()) if quick else (self.weight, self.bias)
 
         def costs_of(part: tuple[Tensor, Tensor]) -> Tensor:

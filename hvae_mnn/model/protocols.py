@@ -239,6 +239,8 @@ class Evaluation:
         hardware: What hardware makes of it, if it was asked.
         hardware_name: Which hardware.
         gaps: Inference gaps, if they were asked for.
+        over_plain: The software model's honest bound less the NLL of the plain language model beside it, sentence by
+            sentence: the mean and its paired standard error.
         posterior: The model's kind of posterior, as `ModelConfig` names it. With hardware beside it an `svi`
             posterior is measured without its gradient steps, which a circuit does not take.
     """
@@ -254,6 +256,7 @@ class Evaluation:
     hardware: Measured | None = None
     hardware_name: str | None = None
     gaps: Gaps | None = None
+    over_plain: Gap | None = None
     posterior: str = "encoder"
 
     @property
@@ -278,6 +281,7 @@ class Evaluation:
         found = {name: getattr(self, name) for name in self.__dataclass_fields__}
         for name in ("plain", "published", "software", "hardware", "gaps"):
             found[name] = found[name].to_json() if found[name] is not None else None
+        found["over_plain"] = None if self.over_plain is None else asdict(self.over_plain)
         software = found.pop("software") or dict.fromkeys(("paper", "honest", "quality", "samples", "interpolation"))
         return found | software | {"change": None if self.change is None else asdict(self.change)}
 

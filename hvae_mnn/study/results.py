@@ -38,6 +38,8 @@ COLUMNS = (
     "iw50_nll",
     "iw500_nll",
     "language_model_nll",
+    "over_language_model",
+    "over_language_model_error",
     "tokens",
     "epochs",
     "best_epoch",
@@ -63,6 +65,7 @@ _HEADS = {
     "iw50_nll": "IW 50",
     "iw500_nll": "IW 500",
     "language_model_nll": "LM",
+    "over_language_model": "less LM",
     "tokens": "tokens",
     "epochs": "epochs",
     "seconds": "seconds",
@@ -93,7 +96,7 @@ Nats a sentence; PPL is exp(NLL / tokens). Published rows were not measured here
 - `paper`: TWR-VAE's way of counting, by which the published rows were made: text split again, `<sos>` counted too, z
   at its mean, KL averaged over steps. It is no bound, and no claim follows from it.
 - MI cannot pass its ceiling: ln N in `honest`, ln 64 in `paper`. LM is the exact NLL of the study's plain language
-  model.
+  model; "less LM" is the mean difference of the `honest` NLL from it, sentence by sentence, and its standard error.
 - seconds: training alone, on the machine that it ran on.
 """
 
@@ -143,12 +146,15 @@ def measured(row: Row, found: Mapping[str, Any]) -> list[Record]:
         return [_line(**own, **exact, protocol="honest", tokens=plain["tokens"], note="exact: no latent")]
     own["language_model_nll"] = None if plain is None else plain["nll"]
     note = found.get("note")
+    less = evaluation["over_plain"]
+    if less is not None:
+        own |= {"over_language_model": less["value"], "over_language_model_error": less["standard_error"]}
     return [_paper_line(row, own, evaluation["paper"]), _honest_line(own, evaluation["honest"], note)]
 
 
 def without_language_model(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a row's file holds without the figures of a language model that is no longer the study's."""
-    evaluation = found["evaluation"] | {"plain": None}
+    evaluation = found["evaluation"] | {"plain": None, "over_plain": None}
     return {**found, "evaluation": evaluation, "note": "LM: run the study again"}
 
 
@@ -229,7 +235,7 @@ def _describe(row: Row) -> Record:
 
 def _paper_line(row: Row, own: Record, paper: Mapping[str, Any]) -> Record:
     return _line(
-        **{**own, "language_model_nll": None},  # that one is counted as in `honest`
+        **{name: value for name, value in own.items() if "language_model" not in name},  # counted as in `honest`
         protocol="paper",
         nll=paper["nll"],
         perplexity=paper["perplexity"],
@@ -299,6 +305,8 @@ def _show(record: Record, name: str) -> str:
         return ""
     if name == "mi" and record["mi_ceiling"] is not None:
         return f"{_round(value)} ({_round(record['mi_ceiling'])})"
+    if name == "over_language_model":
+        return f"{_round(value)} ± {_round(record['over_language_model_error'])}"
     if name == "active_units":
         return f"{value} of {record['latent']}"
     if name == "epochs" and record["best_epoch"] is not None:

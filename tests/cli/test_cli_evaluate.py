@@ -98,11 +98,16 @@ def test_a_plain_language_model_beside_it_and_by_itself() -> None:
     assert beside["plain"]["nll"] == pytest.approx(expected.elbo_nll)
     assert beside["plain"]["perplexity"] == pytest.approx(expected.perplexity)
     assert alone.exit_code == 0, alone.output
+    assert json.loads(run("lm.pt", "--corpus", "corpus", "--json").stdout)["over_plain"] is None
     assert "NLL of a plain language model, exact" in alone.stdout
     assert f"{expected.elbo_nll:.2f}" in alone.stdout
     assert "paper" not in alone.stdout
     assert "4.200" in alone.stdout
     table = run("model.pt", "--corpus", "corpus", "--language-model", "lm.pt").stdout
+    less = beside["over_plain"]
+    assert less["value"] == pytest.approx(beside["honest"]["elbo"]["nll"] - expected.elbo_nll)
+    (line,) = [line for line in table.splitlines() if line.startswith("honest NLL less the language model's")]
+    assert line.endswith(f" {less['value']:.2f} +- {less['standard_error']:.2f}")
     assert f"{expected.elbo_nll:.2f}" in table
     assert "none given" not in table
     refused(run("lm.pt", "--corpus", "corpus", "--language-model", "lm.pt"), "is a plain language model itself")

@@ -8,9 +8,11 @@ import torch
 from making import make_text_vae
 from torch.nn import functional
 
+from hvae_mnn.model import output as output_module
 from hvae_mnn.model import posteriors as posteriors_module
 from hvae_mnn.model.corpus import EOS, SOS, Sentence
-from hvae_mnn.model.evaluation import _less_gain, evaluate_honest, evaluate_paper, evaluate_plain, importance_bounds
+from hvae_mnn.model.estimates import estimate_tighter
+from hvae_mnn.model.evaluation import evaluate_honest, evaluate_paper, evaluate_plain, importance_bounds
 from hvae_mnn.model.information import (
     active_units,
     importance_nll,
@@ -196,7 +198,7 @@ def test_no_figure_depends_on_the_size_of_batches(mode: str, monkeypatch: pytest
     model, sentences = make_text_vae(mode=mode), random_sentences(70)
     before = evaluate_honest(model, sentences, importance_sentences=3), evaluate_paper(model, sentences)
     monkeypatch.setattr(posteriors_module, "STEPS", 37)
-    monkeypatch.setattr(posteriors_module, "_CACHED", 50)  # four words' scores at once
+    monkeypatch.setattr(output_module, "_CACHED", 50)  # four words' scores at once
 
     after = evaluate_honest(model, sentences, importance_sentences=3), evaluate_paper(model, sentences)
 
@@ -243,27 +245,28 @@ def test_a_subset_estimates_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     bounds = importance_bounds(model, encode_sentences(model, sentences), seed=0)
     every, single = bounds[500], bounds[1]
     assert whole.importance[500].nll == pytest.approx(whole.elbo.nll - (single - every).mean())
-    assert whole.importance[500].standard_error == pytest.approx(whole.elbo.standard_error)
+    tight = whole.bounds - (single - every)
+    assert whole.importance[500].standard_error == pytest.approx(tight.std(ddof=1) / math.sqrt(60))
     found = np.array([part.importance[500].nll for part in parts])
     assert found.mean() == pytest.approx(every.mean(), abs=3 * found.std(ddof=1) / math.sqrt(12))
     assert found.std() < every.std() / math.sqrt(15) / 2  # far closer than the subset's own mean would be
 
 
-def test_the_error_of_a_weighted_subset_is_its_spread_over_subsets_and_that_of_all_sentences() -> None:
-    """4,000 subsets of 40 of the same 100 sentences: what is left of the variance is that of the mean over all."""
+@pytest.mark.parametrize("drawn", [40, 100])
+def test_the_error_of_a_weighted_subset_is_its_spread_over_splits(drawn: int) -> None:
+    """4,000 splits of 100 sentences, gains larger where likelihoods are, and each split's own places drawn."""
     rng = np.random.default_rng(0)
-    bound, single = rng.normal(100, 20, 100), rng.normal(100, 20, 100)
-    tighter = single - rng.gamma(2, 3, 100)
     found = []
     for _ in range(4000):
-        drawn = rng.choice(100, 40, replace=False)
-        found.append(_less_gain(bound, single[drawn], tighter[drawn], tokens=20.0))
+        gain = rng.gamma(4, 3, 100)
+        single = 100 + 2 * gain + rng.normal(0, 4, 100)
+        bound, places = single + rng.normal(0, 1, 100), rng.choice(100, drawn, replace=False)
+        tighter = single - gain
+        found.append(estimate_tighter(bound, places.tolist(), single[places], tighter[places], tokens=20.0))
 
     spread = np.var([each.nll for each in found])
-    claimed = np.mean([each.standard_error**2 for each in found]) - bound.var(ddof=1) / 100
-    assert claimed == pytest.approx(spread, rel=0.08)
-    assert spread > 0.1
-    assert _less_gain(bound, single, tighter, 20.0).standard_error == pytest.approx(bound.std(ddof=1) / 10)
+    assert np.mean([each.standard_error**2 for each in found]) == pytest.approx(spread, rel=0.08)
+    assert np.mean([each.nll for each in found]) == pytest.approx(112, abs=0.05)
 
 
 @pytest.mark.parametrize("draws", [DRAWS, (50, 500)])

@@ -160,6 +160,9 @@ def test_rows_are_what_train_and_evaluate_make_of_them(
     assert paper["nll"] == expected.paper.nll and paper["tokens"] == expected.paper.tokens
     assert honest["nll"] == expected.honest.elbo.nll and honest["iw500_nll"] == expected.honest.importance[500].nll
     assert honest["language_model_nll"] == exact["nll"] == expected.plain.nll
+    assert (honest["over_language_model"], paper["over_language_model"]) == (expected.over_plain.value, None)
+    assert honest["over_language_model"] == pytest.approx(honest["nll"] - exact["nll"])
+    assert honest["over_language_model_error"] == expected.over_plain.standard_error
     assert (paper["active_units"], honest["active_units"]) == (None, expected.honest.active_units)
     counted = [each["nll"] / np.log(each["perplexity"]) for each in records]
     assert counted == pytest.approx([each["tokens"] for each in records])

@@ -40,11 +40,14 @@ def test_figures_of_another_language_model_are_dropped(words: Path, tmp_path: Pa
 
     assert _column(records, "status") == ["measured"] * 3
     assert records[2]["nll"] != before[2]["nll"]
+    assert records[1]["over_language_model"] is None
     assert records[1]["language_model_nll"] is None and "LM: run the study again" in records[1]["note"]
     assert (records[0], records[1]["nll"]) == (before[0], before[1]["nll"])
     again = run_rows(other, words, out)
     assert again[1]["language_model_nll"] == again[2]["nll"] == records[2]["nll"]
-    assert again[1] == before[1] | {"language_model_nll": records[2]["nll"]}
+    beside = {name: again[1][name] for name in again[1] if "language_model" in name}
+    assert beside["over_language_model"] == pytest.approx(again[1]["nll"] - records[2]["nll"])
+    assert again[1] == before[1] | beside
 
 
 def test_a_language_model_of_other_settings_is_none_to_measure_against(words: Path, tmp_path: Path) -> None:

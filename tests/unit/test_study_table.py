@@ -77,6 +77,7 @@ def test_every_paper_line_says_what_its_kl_is(study: Callable[[str], Any]) -> No
     evaluation = {
         "corpus": "a",
         "plain": None,
+        "over_plain": None,
         "published": None,
         "paper": numbers,
         "honest": honest | {"active_units": 1, "latent": 2},
