@@ -8,6 +8,7 @@ plain way has its scores in parts of the same size, so that they stay in the pro
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ from torch.nn import functional
 from hvae_mnn.model.output import OutputLayer
 
 WORDS, WIDTH, PLACES, PART = 10_002, 256, 11_000, 104
+AGREEMENT = 1e-4  # nats
 
 
 def main() -> None:
@@ -36,6 +38,8 @@ def main() -> None:
     difference = float((found["plain"] - found["OutputLayer.costs"]).abs().max())
     print(f"{options.threads} threads: plain {plain:.1f} us a word, here {ours:.1f} us, ratio {ours / plain:.2f}")
     print(f"largest difference {difference:.1e} nats")
+    if difference > AGREEMENT:
+        sys.exit(f"expected at most {AGREEMENT} nats")
 
 
 def parse_options() -> argparse.Namespace:
