@@ -4,6 +4,7 @@ A worker builds its bench once, from inputs that it gets by a plugin: so do work
 the place of one that died.
 """
 
+import gc
 import importlib
 import itertools
 import logging
@@ -164,13 +165,17 @@ def remote_client(address: str) -> Iterator[Client]:
         EngineError: It cannot be reached.
     """
     with dask.config.set(_SETTINGS), _quiet():
+        client, found = None, ""
         try:
             client = Client(address, timeout=_PATIENCE)
         except (OSError, ValueError, TypeError) as error:
+            found = _line(error)
+        if client is None:
+            gc.collect()  # a half-made client closes itself, for which Dask takes a lock: not while Dask holds it
             raise EngineError(
-                f"--scheduler {address}: cannot be reached ({_line(error)}); expected the address of a running Dask "
+                f"--scheduler {address}: cannot be reached ({found}); expected the address of a running Dask "
                 "scheduler, for example tcp://host:8786"
-            ) from None
+            )
         try:
             yield client
         finally:

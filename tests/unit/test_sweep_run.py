@@ -1,5 +1,6 @@
 """Sweeps give the same rows whoever measures them, in whatever pieces, and however often they are stopped."""
 
+import gc
 import io
 import os
 import shutil
@@ -15,14 +16,14 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from sweeping import FAKE, REFUSES, SLOW, assert_same, make_studies, plan_of, stored, sweep
 
 from hvae_mnn import interrupts
 from hvae_mnn.errors import ArtifactError, EngineError
 from hvae_mnn.interrupts import Interrupts
 from hvae_mnn.sweep import run, store
-from hvae_mnn.sweep.cluster import BenchInputs, local_client
+from hvae_mnn.sweep.cluster import BenchInputs, local_client, remote_client
 from hvae_mnn.sweep.run import chosen_for_check
 from hvae_mnn.sweep.store import Parts, Sweep, SweepStore, load_sweep
 
@@ -172,6 +173,20 @@ def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monke
         assert str(caught.value).startswith(f"--scheduler {address}: ")
         assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_half_made_client_is_left_to_the_garbage_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would close itself when it is collected, and wait for ever if that is while Dask holds its lock."""
+    monkeypatch.setattr("hvae_mnn.sweep.cluster._PATIENCE", 0.5)
+    gc.disable()
+    try:
+        for address in ("tcp://127.0.0.1:1", "nothing://x", "127.0.0.1:port"):
+            with pytest.raises(EngineError, match="cannot be reached"), remote_client(address):
+                pass
+            known = [each for each in gc.get_objects() if type(each) is Client]
+            assert all(client.status in ("closed", "newly-created", "running") for client in known)
+    finally:
+        gc.enable()
 
 
 def test_workers_that_lack_the_bench_are_said(tmp_path: Path, cluster: Any) -> None:
