@@ -124,3 +124,12 @@ def make_text_vae(size: int = 12, hidden: int = 7, latent: int = 3, mode: str = 
         word_dropout=0.3,
     )
     return TextVae(config)
+
+
+def sharpen(model: TextVae, scale: float = 30.0) -> TextVae:
+    """Make posteriors so narrow and far apart that each sentence has a latent of its own."""
+    with torch.no_grad():
+        model.mu.weight.mul_(scale)
+        model.logvar.weight.zero_()
+        model.logvar.bias.fill_(-25)
+    return model

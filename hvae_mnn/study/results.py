@@ -144,12 +144,15 @@ def measured(row: Row, found: Mapping[str, Any]) -> list[Record]:
     if evaluation["honest"] is None:  # by the file: it may be of a row that had a latent, or had none, before
         exact = {"nll": plain["nll"], "nll_error": plain["standard_error"], "perplexity": plain["perplexity"]}
         return [_line(**own, **exact, protocol="honest", tokens=plain["tokens"], note="exact: no latent")]
-    own["language_model_nll"] = None if plain is None else plain["nll"]
-    note = found.get("note")
-    less = evaluation["over_plain"]
-    if less is not None:
-        own |= {"over_language_model": less["value"], "over_language_model_error": less["standard_error"]}
-    return [_paper_line(row, own, evaluation["paper"]), _honest_line(own, evaluation["honest"], note)]
+    less, beside = evaluation["over_plain"], {}
+    if plain is not None:  # counted as in `honest`
+        beside = {
+            "language_model_nll": plain["nll"],
+            "over_language_model": less["value"],
+            "over_language_model_error": less["standard_error"],
+        }
+    honest = _honest_line(own | beside, evaluation["honest"], found.get("note"))
+    return [_paper_line(row, own, evaluation["paper"]), honest]
 
 
 def without_language_model(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,7 +238,7 @@ def _describe(row: Row) -> Record:
 
 def _paper_line(row: Row, own: Record, paper: Mapping[str, Any]) -> Record:
     return _line(
-        **{name: value for name, value in own.items() if "language_model" not in name},  # counted as in `honest`
+        **own,
         protocol="paper",
         nll=paper["nll"],
         perplexity=paper["perplexity"],

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from making import make_text_vae
+from making import make_text_vae, sharpen
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
@@ -42,15 +42,6 @@ def made(mode: str) -> TextVae:
     return learned_prior() if mode == "prior" else make_text_vae(mode=mode)
 
 
-def narrow(model: TextVae, scale: float = 30.0) -> TextVae:
-    """Make posteriors so narrow that a draw is the mean, and means far apart."""
-    with torch.no_grad():
-        model.mu.weight.mul_(scale)
-        model.logvar.weight.zero_()
-        model.logvar.bias.fill_(-25)
-    return model
-
-
 @pytest.mark.parametrize(("mode", "driving"), [("last", slice(-1, None)), ("per-step", slice(None, -1))])
 def test_the_bound_of_a_checkpoint_charges_the_latents_that_drive(mode: str, driving: slice) -> None:
     model = make_text_vae(mode=mode)
@@ -71,7 +62,7 @@ def test_the_bound_of_a_checkpoint_charges_the_latents_that_drive(mode: str, dri
 @pytest.mark.parametrize(("mode", "place"), [("last", -1), ("per-step", -2), ("prior", -1)])
 def test_active_units_are_those_of_the_last_latent_that_drives(mode: str, place: int) -> None:
     """All sentences begin alike: no unit of the first latent is active."""
-    model = narrow(made(mode))
+    model = sharpen(made(mode))
     with torch.no_grad():
         model.mu.weight[0].zero_()  # one of three is dead
     means = np.stack([steps_of(model, sentence)[0][place].double().numpy() for sentence in ALIKE])
@@ -84,7 +75,7 @@ def test_active_units_are_those_of_the_last_latent_that_drives(mode: str, place:
 @pytest.mark.parametrize("mode", ["last", "per-step", "prior"])
 def test_information_is_that_of_the_last_latent_that_drives(mode: str) -> None:
     """All sentences begin alike and end differently: the first latents say nothing, the last ones all."""
-    model = narrow(made(mode))
+    model = sharpen(made(mode))
 
     honest, paper = evaluate_honest(model, ALIKE, importance_sentences=2), evaluate_paper(model, ALIKE)
     same = evaluate_honest(model, [(4, 4, 4)] * 8, importance_sentences=2)
@@ -97,7 +88,7 @@ def test_information_is_that_of_the_last_latent_that_drives(mode: str) -> None:
 def test_batches_of_the_paper_column_weigh_by_their_sentences() -> None:
     """64 sentences that no two share a latent, and one by itself, which tells nothing."""
     rng = np.random.default_rng(0)
-    model = narrow(make_text_vae())
+    model = sharpen(make_text_vae())
     sentences = sorted({tuple(rng.integers(4, 12, rng.integers(3, 9)).tolist()) for _ in range(200)})[:65]
 
     found = evaluate_paper(model, sentences)
@@ -108,7 +99,7 @@ def test_batches_of_the_paper_column_weigh_by_their_sentences() -> None:
 @pytest.mark.parametrize(("mode", "first"), [("last", -1), ("per-step", 0), ("prior", 1)])
 def test_free_decoding_is_driven_by_the_same_latents(mode: str, first: int) -> None:
     """At the means; past a sentence's own end its last latent stays."""
-    model = narrow(made(mode), 1.0).eval()
+    model = sharpen(made(mode), 1.0).eval()
     with torch.no_grad():
         model.logvar.bias.fill_(-60)
         found = model.free_latents(pad_batch(SENTENCES))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from making import make_text_vae
+from making import make_text_vae, sharpen
 from torch.nn import functional
 
 from hvae_mnn.model import output as output_module
@@ -33,15 +33,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def random_sentences(count: int, size: int = 12, seed: int = 0) -> list[Sentence]:
     rng = np.random.default_rng(seed)
     return [tuple(rng.integers(4, size, rng.integers(1, 9)).tolist()) for _ in range(count)]
-
-
-def sharpen(model: TextVae, scale: float = 30.0) -> TextVae:
-    """Make posteriors so narrow and far apart that each sentence has a latent of its own."""
-    with torch.no_grad():
-        model.mu.weight.mul_(scale)
-        model.logvar.weight.zero_()
-        model.logvar.bias.fill_(-25)
-    return model
 
 
 # importance weights

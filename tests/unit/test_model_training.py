@@ -9,13 +9,12 @@ import torch
 from torch.nn import functional
 
 from hvae_mnn.errors import CheckpointError, TrainingError
-from hvae_mnn.model import measures, output
+from hvae_mnn.model import measures
 from hvae_mnn.model.calibration import calibrate, layer_inputs
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint
 from hvae_mnn.model.corpus import Corpus, Vocabulary
 from hvae_mnn.model.grammar import ENGLISH, generate_sentences
 from hvae_mnn.model.output import OutputLayer
-from hvae_mnn.model.threads import torch_threads
 from hvae_mnn.model.training import PRESETS, TrainConfig, TrainingEvent, epoch_batches, state_path, train
 from hvae_mnn.model.vae import TextVae, pad_batch
 
@@ -183,28 +182,6 @@ def test_a_precision_is_measured_as_it_is_stored(
     assert loaded.provenance["precision"] == precision
     again = measures.measure_all(loaded.build_model(), corpus.test, seed=TINY.seed)
     assert again == pytest.approx({name: loaded.metrics[name] for name in again}, rel=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_costs_of_words_are_those_of_a_softmax_on_any_number_of_threads(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.manual_seed(0)
-    layer = OutputLayer(16, 40).to(dtype)
-    rows, targets = 20 * torch.randn(101, 16, dtype=dtype), torch.randint(0, 40, (101,))
-    scores = rows.double().numpy() @ layer.weight.detach().double().numpy().T + layer.bias.detach().double().numpy()
-    expected = np.log(np.exp(scores).sum(1)) - scores[np.arange(101), targets.numpy()]
-    monkeypatch.setattr(output, "_CACHED", 7 * 40)  # 15 parts
-
-    found = []
-    for threads in (1, 3):
-        with torch_threads(threads):
-            found.append(layer.costs(rows, targets))
-            assert torch.get_num_threads() == threads
-
-    assert found[0].dtype == torch.float64 and not found[0].requires_grad
-    assert torch.equal(found[0], found[1])
-    np.testing.assert_allclose(found[0].numpy(), expected, rtol=1e-5 if dtype == torch.float32 else 1e-13, atol=1e-5)
 
 
 def test_the_output_layer_in_bfloat16(corpus: Corpus, tmp_path: Path) -> None:
