@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from hvae_mnn.errors import SweepError
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.corpus import UNK, Sentence, load_text
-from hvae_mnn.model.measures import choose
+from hvae_mnn.model.corpus import UNK, Sentence, choose, load_text
 
 
 @dataclass(frozen=True, slots=True)
