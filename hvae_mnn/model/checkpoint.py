@@ -270,12 +270,12 @@ def _read(source: Path) -> Any:
             "tensors. It was not opened. Use a file that you trained or trust."
         ) from error
     except (ValueError, OSError) as error:
-        raise _not_a_checkpoint(source) from error
+        raise _not_a_checkpoint(source, f" ({' '.join(str(error).split())})") from error
 
 
-def _not_a_checkpoint(source: Path) -> CheckpointError:
+def _not_a_checkpoint(source: Path, reason: str = "") -> CheckpointError:
     return CheckpointError(
-        f"{str(source)!r} is not a checkpoint or is damaged; expected a file written by `hvae-mnn train`. "
+        f"{str(source)!r} is not a checkpoint or is damaged{reason}; expected a file written by `hvae-mnn train`. "
         "Check the path or train the model again."
     )
 
