@@ -45,16 +45,16 @@ from simulate_speed import draw_places, time_plain_way
 from step_cost import time_step
 from threadpoolctl import threadpool_limits
 
-from hvae_mnn.build import Build, load_build
+from hvae_mnn.compiler.build import Build, load_build
+from hvae_mnn.compiler.shipped import open_model
 from hvae_mnn.engines.nodal import NodalEngine
-from hvae_mnn.engines.spice import SpiceEngine
+from hvae_mnn.engines.spice.engine import SpiceEngine
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.corpus import EOS
-from hvae_mnn.model.measures import decode_freely
-from hvae_mnn.model.vae import pad_batch
-from hvae_mnn.orchestrator import Simulation
-from hvae_mnn.shipped import open_model
-from hvae_mnn.simulate import draw_noise, read_sentence
+from hvae_mnn.model.evaluation.measures import decode_freely
+from hvae_mnn.model.network.vae import pad_batch
+from hvae_mnn.model.text.corpus import EOS
+from hvae_mnn.simulation.orchestrator import Simulation
+from hvae_mnn.simulation.sentence import draw_noise, read_sentence
 
 Array = NDArray[np.float64]
 Ids = tuple[int, ...]

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from hvae_mnn.hardware import AistMemristor, HardwareConfig
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.programming import REACHED, Draws, TwinCells, Written, write_verify
+from hvae_mnn.circuit.programming import REACHED, Draws, TwinCells, Written, write_verify
+from hvae_mnn.hardware.config import AistMemristor, HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
 
 Array = NDArray[np.float64]
 

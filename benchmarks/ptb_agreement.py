@@ -19,18 +19,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.build import Build, save_build
+from hvae_mnn.compiler.build import Build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
+from hvae_mnn.compiler.shipped import open_model
 from hvae_mnn.engines.base import Engine
 from hvae_mnn.engines.nodal import NodalEngine
-from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.corpus import load_corpus
-from hvae_mnn.orchestrator import Simulation
-from hvae_mnn.run import LayerTrace, share_equal
-from hvae_mnn.shipped import open_model
-from hvae_mnn.simulate import draw_noise
+from hvae_mnn.model.text.corpus import load_corpus
+from hvae_mnn.simulation.orchestrator import Simulation
+from hvae_mnn.simulation.run import LayerTrace, share_equal
+from hvae_mnn.simulation.sentence import draw_noise
 
 Ids = tuple[int, ...]
 Words = tuple[str, ...]

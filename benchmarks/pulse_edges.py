@@ -21,16 +21,16 @@ from pathlib import Path
 
 import numpy as np
 
-from hvae_mnn.build import Build, save_build
-from hvae_mnn.compiler.decks import format_cycle
+from hvae_mnn.circuit.converters import Converter
+from hvae_mnn.circuit.encoding import PULSE_START, pulse_time
+from hvae_mnn.circuit.integrator import solve_pulses
+from hvae_mnn.circuit.plan import TilePlan, row_inputs
+from hvae_mnn.circuit.spice.tile_deck import format_cycle
+from hvae_mnn.compiler.build import Build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.engines.ngspice import Ngspice, load_ngspice
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.converters import Converter
-from hvae_mnn.physics.encoding import PULSE_START, pulse_time
-from hvae_mnn.physics.integrator import solve_pulses
-from hvae_mnn.plan import TilePlan, row_inputs
-from hvae_mnn.shipped import open_model
+from hvae_mnn.compiler.shipped import open_model
+from hvae_mnn.engines.spice.binding import Ngspice, load_ngspice
+from hvae_mnn.hardware.files import load_hardware
 
 TOLERANCE = 1e-3  # of full scale
 

@@ -24,14 +24,14 @@ import torch
 from paper_size import gigabytes, sum_pss
 from step_cost import time_step
 
-from hvae_mnn.build import Build, save_build
+from hvae_mnn.compiler.build import Build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.calibration import calibrate
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.corpus import Vocabulary
-from hvae_mnn.model.vae import ModelConfig, TextVae
+from hvae_mnn.model.network.vae import ModelConfig, TextVae
+from hvae_mnn.model.text.corpus import Vocabulary
 
 GOAL = 1.15  # exponent of seconds
 WORDS = [f"word{number}" for number in range(100)]

@@ -30,16 +30,16 @@ from numpy.typing import NDArray
 from PySpice.Spice.Netlist import Circuit
 from PySpice.Spice.NgSpice.Shared import NgSpiceShared
 
-from hvae_mnn.build import Build, save_build
-from hvae_mnn.compiler.decks import library_names
+from hvae_mnn.circuit.converters import Converter
+from hvae_mnn.circuit.plan import Tile, row_inputs
+from hvae_mnn.circuit.spice.tile_deck import library_names
+from hvae_mnn.compiler.build import Build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.orchestrator import Simulation
-from hvae_mnn.physics.converters import Converter
-from hvae_mnn.plan import Tile, row_inputs
-from hvae_mnn.shipped import open_model
-from hvae_mnn.simulate import draw_noise, read_sentence
+from hvae_mnn.compiler.shipped import open_model
+from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.simulation.orchestrator import Simulation
+from hvae_mnn.simulation.sentence import draw_noise, read_sentence
 
 Array = NDArray[np.float64]
 

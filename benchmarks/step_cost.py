@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hvae_mnn.build import Build, save_build
+from hvae_mnn.compiler.build import Build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.shipped import open_model
+from hvae_mnn.compiler.shipped import open_model
+from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.hardware.files import load_hardware
 
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "default": ("default", ()),

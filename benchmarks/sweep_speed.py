@@ -31,20 +31,20 @@ import psutil
 import torch
 from threadpoolctl import threadpool_limits
 
-from hvae_mnn.build import Build, save_build
+from hvae_mnn.compiler.build import Build, save_build
 from hvae_mnn.compiler.pipeline import compile_model, draw_die
+from hvae_mnn.compiler.shipped import open_model
 from hvae_mnn.engines.nodal import NodalEngine
-from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.experiments.sweep.bench import TrialBench
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.corpus import EOS, PAD
-from hvae_mnn.model.posteriors import reconstruction
-from hvae_mnn.model.vae import TextVae
-from hvae_mnn.orchestrator import Simulation
-from hvae_mnn.shipped import open_model
-from hvae_mnn.simulate import draw_noise
-from hvae_mnn.sweep.bench import TrialBench
+from hvae_mnn.model.evaluation.posteriors import reconstruction
+from hvae_mnn.model.network.vae import TextVae
+from hvae_mnn.model.text.corpus import EOS, PAD
+from hvae_mnn.simulation.orchestrator import Simulation
+from hvae_mnn.simulation.sentence import draw_noise
 
 PYTORCH_GOAL, SPICE_GOAL, MEMORY_GOAL = 2.0, 100.0, 1.05
 ROUNDS, EACH = 5, 8  # times that one process, and each of many, does it

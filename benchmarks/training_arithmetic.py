@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvae_mnn.model.settings import ARITHMETICS, PRESETS, TrainConfig
-from hvae_mnn.model.vae import TextVae, pad_batch
+from hvae_mnn.model.network.vae import TextVae, pad_batch
+from hvae_mnn.model.training.settings import ARITHMETICS, PRESETS, TrainConfig
 
 WORDS, LENGTH, SPREAD = 10_002, 21, 10  # of the Penn Treebank's sentences, in words
 

@@ -36,7 +36,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.physics.wires import RowLines, solve_ports
+from hvae_mnn.circuit.wires import RowLines, solve_ports
 
 with warnings.catch_warnings(record=True):  # that its plots cannot be had
     import badcrossbar

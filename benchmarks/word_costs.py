@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hvae_mnn.model.output import OutputLayer
+from hvae_mnn.model.network.output import OutputLayer
 
 WORDS, WIDTH, PLACES, PART = 10_002, 256, 11_000, 104
 AGREEMENT = 1e-4  # nats

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from hvae_mnn.build import save_build
+from hvae_mnn.compiler.build import save_build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.drawing.style import COLOURS
+from hvae_mnn.compiler.shipped import open_model
 from hvae_mnn.engines.base import Waveform
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.software import SoftwareEngine
-from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.shipped import open_model
+from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.reports.figures.style import COLOURS
 
 TILE = "encoder1.f.r0c0"
 

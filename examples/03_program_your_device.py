@@ -11,14 +11,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hvae_mnn.build import save_build
+from hvae_mnn.compiler.build import save_build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.compiler.shipped import open_model
+from hvae_mnn.experiments.program import program_build
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.plot import plot_programmed, save_figure
-from hvae_mnn.program import program_build
-from hvae_mnn.shipped import open_model
-from hvae_mnn.simulate import simulate_sentence
+from hvae_mnn.reports.plot import plot_programmed, save_figure
+from hvae_mnn.simulation.sentence import simulate_sentence
 
 DEVICE = """
 extends = "default"

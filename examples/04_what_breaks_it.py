@@ -9,13 +9,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from hvae_mnn.drawing.sweeps import draw_studies
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.shipped import open_model
-from hvae_mnn.sweep.plan import read_studies
-from hvae_mnn.sweep.run import SweepSettings, make_plan, run_sweep
-from hvae_mnn.sweep.sentences import draw_sentences
-from hvae_mnn.sweep.summary import summarise
+from hvae_mnn.compiler.shipped import open_model
+from hvae_mnn.experiments.sweep.plan import read_studies
+from hvae_mnn.experiments.sweep.run import SweepSettings, make_plan, run_sweep
+from hvae_mnn.experiments.sweep.sentences import draw_sentences
+from hvae_mnn.experiments.sweep.summary import summarise
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.reports.figures.sweeps import draw_studies
 
 STUDIES = ("programming-error", "stuck-hrs", "adc-bits")
 PLAN = Path(__file__).with_name("what_breaks_it.toml")

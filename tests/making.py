@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hvae_mnn.build import Build, save_build
+from hvae_mnn.compiler.build import Build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.calibration import calibrate
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.corpus import Vocabulary
-from hvae_mnn.model.vae import ModelConfig, TextVae
+from hvae_mnn.model.network.vae import ModelConfig, TextVae
+from hvae_mnn.model.text.corpus import Vocabulary
 
 WORDS = ("a", "b", "c", "d", "e")
 WEIGHT_SCALE = 3.0

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hvae_mnn.study.plan import Study, read_study
-from hvae_mnn.study.run import Screen, run_study
+from hvae_mnn.experiments.model_table.plan import Study, read_study
+from hvae_mnn.experiments.model_table.run import Screen, run_study
 
 COMMON = 'preset = "grammar"\nembedding = 8\nhidden = 6\nlatent = 4\nepochs = 2\nbatch = 16\nseed = 3\n'
 TWO_ROWS = COMMON + '[row.vae]\nobjective = "vae"\n[row.lm]\nobjective = "lm"\n'

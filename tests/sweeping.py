@@ -11,13 +11,13 @@ import pandas as pd
 from making import make_checkpoint
 
 from hvae_mnn.errors import EngineError
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.sweep.metrics import METRICS
-from hvae_mnn.sweep.plan import Axis, Point, Study, SweepPlan
-from hvae_mnn.sweep.run import SweepSettings, make_plan, run_sweep
-from hvae_mnn.sweep.sentences import SweepSentences
-from hvae_mnn.sweep.store import Sweep
+from hvae_mnn.experiments.sweep.metrics import METRICS
+from hvae_mnn.experiments.sweep.plan import Axis, Point, Study, SweepPlan
+from hvae_mnn.experiments.sweep.run import SweepSettings, make_plan, run_sweep
+from hvae_mnn.experiments.sweep.sentences import SweepSentences
+from hvae_mnn.experiments.sweep.store import Sweep
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
 
 FAKE = "sweeping:FakeBench"
 SLOW = "sweeping:SlowBench"

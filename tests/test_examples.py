@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from hvae_mnn.run import load_run
+from hvae_mnn.simulation.run import load_run
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PNG = b"\x89PNG"

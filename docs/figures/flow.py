@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from hvae_mnn.plot import save_figure
+from hvae_mnn.reports.plot import save_figure
 
 DATA, STAGE, CIRCUIT = "#DCEBF7", "#FFFFFF", "#FBE9D9"
 

@@ -17,17 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from hvae_mnn.build import Build, save_build
-from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.drawing.style import COLOURS, WIDTH, figure_style, save_figure
-from hvae_mnn.engines.base import Waveform
-from hvae_mnn.engines.software import SoftwareEngine
-from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.physics.amplifiers import feedback_capacitance
-from hvae_mnn.physics.crossbar import solve_array
-from hvae_mnn.physics.encoding import (
+from hvae_mnn.circuit.amplifiers import feedback_capacitance
+from hvae_mnn.circuit.crossbar import solve_array
+from hvae_mnn.circuit.encoding import (
     ENABLE_STOP,
     PULSE_SHARE,
     PULSE_START,
@@ -36,7 +28,15 @@ from hvae_mnn.physics.encoding import (
     SAMPLE_STOP,
     pulse_time,
 )
-from hvae_mnn.shipped import open_model
+from hvae_mnn.compiler.build import Build, save_build
+from hvae_mnn.compiler.pipeline import compile_model
+from hvae_mnn.compiler.shipped import open_model
+from hvae_mnn.engines.base import Waveform
+from hvae_mnn.engines.software import SoftwareEngine
+from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.model.checkpoint import Checkpoint
+from hvae_mnn.reports.figures.style import COLOURS, WIDTH, figure_style, save_figure
 
 TILE = "encoder1.f.r0c0"
 ROWS, COLUMNS = (25, 8, 3, 0), (6, 0)

@@ -9,14 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hvae_mnn.circuit.crossbar import effective_conductance
+from hvae_mnn.circuit.plan import Tile
+from hvae_mnn.circuit.wires import RowLines, solve_ports
 from hvae_mnn.compiler.blocks import WeightBlock
 from hvae_mnn.compiler.compensation import compensate_tile
 from hvae_mnn.compiler.mapping import map_block
-from hvae_mnn.drawing.style import COLOURS, WIDTH, figure_style, save_figure
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.crossbar import effective_conductance
-from hvae_mnn.physics.wires import RowLines, solve_ports
-from hvae_mnn.plan import Tile
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.reports.figures.style import COLOURS, WIDTH, figure_style, save_figure
 
 SIZES = (8, 16, 32, 64, 128)
 RANGES = {"10 to 168 uS": "default", "1 to 17 uS": "aist-low-g"}

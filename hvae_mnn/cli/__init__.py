@@ -9,12 +9,12 @@ import click
 from hvae_mnn import __version__
 from hvae_mnn.cli.building import compile_command, program, train
 from hvae_mnn.cli.calibrating import calibrate
+from hvae_mnn.cli.command import Group
 from hvae_mnn.cli.evaluating import evaluate
 from hvae_mnn.cli.machine import device, doctor
 from hvae_mnn.cli.pruning import prune
 from hvae_mnn.cli.running import explain, plot, simulate
 from hvae_mnn.cli.sweeping import sweep_variation
-from hvae_mnn.command import Group
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

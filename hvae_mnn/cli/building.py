@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hvae_mnn.cli.command import Command
 from hvae_mnn.cli.options import FOLDER, hardware_option, json_option, name_hardware, set_option, workers_option
 from hvae_mnn.cli.studying import check_usage, train_study, warn_slow_warmup
-from hvae_mnn.command import Command
-from hvae_mnn.terminal import print_ir_drop, print_programmed, print_table, simulation_progress, training_progress
+from hvae_mnn.reports.terminal import (
+    print_ir_drop,
+    print_programmed,
+    print_table,
+    simulation_progress,
+    training_progress,
+)
 
 if TYPE_CHECKING:
-    from hvae_mnn.build import Build
+    from hvae_mnn.compiler.build import Build
 
 
 def _encoder_cells(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, ...] | None:
@@ -157,10 +163,10 @@ def train(
     if study is not None:
         train_study(study, corpus, out, only, importance_sentences, threads, as_json)
         return
-    from hvae_mnn.model.corpus import load_corpus
-    from hvae_mnn.model.grammar import ENGLISH
-    from hvae_mnn.model.settings import make_config
-    from hvae_mnn.model.training import train as train_model
+    from hvae_mnn.model.text.corpus import load_corpus
+    from hvae_mnn.model.text.grammar import ENGLISH
+    from hvae_mnn.model.training.settings import make_config
+    from hvae_mnn.model.training.train import train as train_model
 
     config = make_config(preset, {name: value for name, value in options.items() if value is not None})
     warn_slow_warmup({"": config})
@@ -202,15 +208,15 @@ def compile_command(
 
     MODEL is a checkpoint file or the name of a shipped model.
     """
-    from hvae_mnn.build import check_build_folder, save_build
+    from hvae_mnn.compiler.build import check_build_folder, save_build
     from hvae_mnn.compiler.estimate import check_disk, estimate_build, format_estimate
     from hvae_mnn.compiler.pipeline import compile_model
-    from hvae_mnn.hardware_files import load_hardware
-    from hvae_mnn.shipped import open_model
+    from hvae_mnn.compiler.shipped import open_model
+    from hvae_mnn.hardware.files import load_hardware
 
     config = load_hardware(hardware, overrides)
     if report:
-        from hvae_mnn.ir_drop import measure_ir_drop
+        from hvae_mnn.compiler.ir_drop import measure_ir_drop
 
         with simulation_progress() as progress:
             print_ir_drop(measure_ir_drop(open_model(model), config, progress=progress), config)
@@ -288,8 +294,8 @@ def program(
     """
     if every and cells_per_tile is not None:
         raise click.UsageError("--all programs every cell; leave --cells-per-tile out")
-    from hvae_mnn.build import load_build
-    from hvae_mnn.program import program_build
+    from hvae_mnn.compiler.build import load_build
+    from hvae_mnn.experiments.program import program_build
 
     build = load_build(build_dir)
     with simulation_progress() as report:
@@ -312,9 +318,9 @@ def program(
 
 def _warn_slow_integrators(build: "Build") -> None:
     """Say where an amplifier's bandwidth adds more to an integrator's capacitance than can be trimmed."""
-    from hvae_mnn.physics.amplifiers import added_capacitance
-    from hvae_mnn.physics.crossbar import solve_array
-    from hvae_mnn.units import show
+    from hvae_mnn.circuit.amplifiers import added_capacitance
+    from hvae_mnn.circuit.crossbar import solve_array
+    from hvae_mnn.hardware.units import show
 
     hardware = build.manifest.hardware
     added = {
@@ -333,8 +339,8 @@ def _warn_slow_integrators(build: "Build") -> None:
 
 def _warn_unsettled(build: "Build") -> None:
     """Say where a read in time would be taken too early, or an integrator's amplifier is too slow for its pulses."""
-    from hvae_mnn.physics.crossbar import settled_cycle, settling_error
-    from hvae_mnn.units import show
+    from hvae_mnn.circuit.crossbar import settled_cycle, settling_error
+    from hvae_mnn.hardware.units import show
 
     hardware = build.manifest.hardware
     pulses = hardware.drive.pulsed

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
+from hvae_mnn.cli.command import Command
 from hvae_mnn.cli.options import FOLDER, json_option, set_option
-from hvae_mnn.command import Command
-from hvae_mnn.terminal import print_calibration, simulation_progress
+from hvae_mnn.reports.terminal import print_calibration, simulation_progress
 
 
 @click.command(
@@ -39,7 +39,7 @@ def calibrate(
     its layers read, compiles again into the same folder, and says what is clipped on sentences of
     the validation split.
     """
-    from hvae_mnn.calibrate import calibrate_build
+    from hvae_mnn.experiments.calibrate import calibrate_build
 
     with simulation_progress() as report:
         found = calibrate_build(build_dir, corpus, sentences=sentences, seed=seed, overrides=overrides, progress=report)

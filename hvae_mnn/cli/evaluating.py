@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hvae_mnn.cli.command import Command
 from hvae_mnn.cli.options import FOLDER, json_option, workers_option
-from hvae_mnn.command import Command
-from hvae_mnn.evaluation_table import print_evaluation
-from hvae_mnn.terminal import simulation_progress
+from hvae_mnn.reports.evaluation_table import print_evaluation
+from hvae_mnn.reports.terminal import simulation_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from hvae_mnn.build import Build
+    from hvae_mnn.compiler.build import Build
     from hvae_mnn.model.checkpoint import Checkpoint
-    from hvae_mnn.model.evaluation import Extent
-    from hvae_mnn.progress import Progress
+    from hvae_mnn.model.evaluation.evaluate import Extent
+    from hvae_mnn.runtime.progress import Progress
 
 _IMPORTANCE, _ON_HARDWARE = 200, 20
 
@@ -111,9 +111,9 @@ def evaluate(
         raise click.UsageError("give MODEL, or a build of it with --on")
     if build_dir is None and (backend or workers):
         raise click.UsageError("--backend and --workers need --on BUILD")
-    from hvae_mnn.model.evaluation import Hardware
-    from hvae_mnn.model.evaluation import evaluate as evaluate_model
-    from hvae_mnn.shipped import open_model
+    from hvae_mnn.compiler.shipped import open_model
+    from hvae_mnn.model.evaluation.evaluate import Hardware
+    from hvae_mnn.model.evaluation.evaluate import evaluate as evaluate_model
 
     build = None if build_dir is None else _open_build(build_dir, model)
     checkpoint: Checkpoint = build.checkpoint if build is not None else open_model(str(model))
@@ -139,7 +139,7 @@ def evaluate(
 
 def _extent(on_hardware: bool, sentences: int | None, draws: str | None, amounts: "Mapping[str, Any]") -> "Extent":
     """Return how much is measured: what was given, less of importance weighting on hardware."""
-    from hvae_mnn.model.evaluation import Extent
+    from hvae_mnn.model.evaluation.evaluate import Extent
 
     given = {key: value for key, value in amounts.items() if value is not None}
     found = Extent(importance=sentences or (_ON_HARDWARE if on_hardware else _IMPORTANCE), **given)
@@ -155,8 +155,8 @@ def _open_side(
     if build is None:
         yield None
         return
-    from hvae_mnn.hardware_side import HardwareSide
-    from hvae_mnn.simulate import open_engine
+    from hvae_mnn.simulation.hardware_side import HardwareSide
+    from hvae_mnn.simulation.sentence import open_engine
 
     with open_engine(build, backend or "nodal", workers, progress=report) as engine:
         yield HardwareSide(build, engine, extent.draws)
@@ -168,9 +168,9 @@ def _open_build(folder: Path, model: str | None) -> "Build":
     Raises:
         ArtifactError: It is none, or of another model.
     """
-    from hvae_mnn.build import load_build
+    from hvae_mnn.compiler.build import load_build
+    from hvae_mnn.compiler.shipped import open_model
     from hvae_mnn.errors import ArtifactError
-    from hvae_mnn.shipped import open_model
 
     build = load_build(folder)
     if model is not None and open_model(model).content_hash() != build.manifest.model_hash:

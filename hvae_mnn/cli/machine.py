@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
+from hvae_mnn.cli.command import Command
 from hvae_mnn.cli.options import FOLDER, hardware_option, json_option, name_hardware, set_option
-from hvae_mnn.command import Command
-from hvae_mnn.terminal import print_device, print_table
+from hvae_mnn.reports.terminal import print_device, print_table
 
 
 @click.command(cls=Command, epilog="hvae-mnn device --hardware aist-low-g --out device.png")
@@ -23,10 +23,10 @@ def device(hardware: str, overrides: tuple[str, ...], out: Path, as_json: bool) 
     Runs the dynamic memristor of a hardware in ngspice: its current-voltage loops under a sine,
     and potentiation and depression by equal pulses.
     """
-    from hvae_mnn.device import characterise
-    from hvae_mnn.drawing.style import check_format, save_figure
-    from hvae_mnn.hardware_files import load_hardware
-    from hvae_mnn.plot import plot_device
+    from hvae_mnn.experiments.device import characterise
+    from hvae_mnn.hardware.files import load_hardware
+    from hvae_mnn.reports.figures.style import check_format, save_figure
+    from hvae_mnn.reports.plot import plot_device
 
     check_format(out)
     curves = characterise(load_hardware(hardware, overrides), name_hardware(hardware, overrides))
@@ -46,7 +46,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
     Names what to install; the exit code is 1 where something is missing.
     """
-    from hvae_mnn.doctor import examine
+    from hvae_mnn.engines.doctor import examine
 
     findings = examine()
     if as_json:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hvae_mnn.cli.command import Command
 from hvae_mnn.cli.options import FOLDER, hardware_option, json_option, name_hardware, set_option
-from hvae_mnn.command import Command
-from hvae_mnn.terminal import simulation_progress
+from hvae_mnn.reports.terminal import simulation_progress
 
 if TYPE_CHECKING:
-    from hvae_mnn.prune import PruneReport
+    from hvae_mnn.experiments.prune import PruneReport
 
 
 def _finite(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
@@ -70,9 +70,9 @@ def prune(
     and hidden units that hardly vary are dropped, the model is calibrated anew, and what its crossbars save on a
     hardware is printed beside what the bound on the test split loses.
     """
-    from hvae_mnn.hardware_files import load_hardware
-    from hvae_mnn.prune import prune_model
-    from hvae_mnn.shipped import open_model
+    from hvae_mnn.compiler.shipped import open_model
+    from hvae_mnn.experiments.prune import prune_model
+    from hvae_mnn.hardware.files import load_hardware
 
     config = load_hardware(hardware, overrides)
     with simulation_progress() as report:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hvae_mnn.cli.command import Command
 from hvae_mnn.cli.options import FOLDER, json_option, name_hardware, set_option, workers_option
 from hvae_mnn.cli.waveforms import WaveformChoice, warn_of_left_out, waveform_options
-from hvae_mnn.command import Command
-from hvae_mnn.terminal import print_explanation, print_lines, print_run, simulation_progress
+from hvae_mnn.reports.terminal import print_explanation, print_lines, print_run, simulation_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hvae_mnn.build import Build
-    from hvae_mnn.hardware import HardwareConfig
-    from hvae_mnn.journal import Journal
+    from hvae_mnn.compiler.build import Build
+    from hvae_mnn.hardware.config import HardwareConfig
+    from hvae_mnn.simulation.journal import Journal
 
 
 @click.command(
@@ -107,10 +107,10 @@ def _simulate_one(
     seed: int,
     workers: int | None,
 ) -> None:
-    from hvae_mnn.folders import check_replaceable
-    from hvae_mnn.journal import Journal, unfinished_folder
-    from hvae_mnn.run import may_replace_run, save_run
-    from hvae_mnn.simulate import hash_build, read_sentence, simulate_sentence
+    from hvae_mnn.runtime.folders import check_replaceable
+    from hvae_mnn.simulation.journal import Journal, unfinished_folder
+    from hvae_mnn.simulation.run import may_replace_run, save_run
+    from hvae_mnn.simulation.sentence import hash_build, read_sentence, simulate_sentence
 
     out = out or Path("run")
     check_replaceable(out, may_replace_run)
@@ -158,9 +158,15 @@ def _simulate_file(
     seed: int,
     workers: int | None,
 ) -> None:
-    from hvae_mnn.journal import Journal, unfinished_folder
-    from hvae_mnn.many import DEFAULT_BATCH, check_results_file, read_lines, save_results, simulate_lines
-    from hvae_mnn.simulate import hash_build
+    from hvae_mnn.simulation.journal import Journal, unfinished_folder
+    from hvae_mnn.simulation.sentence import hash_build
+    from hvae_mnn.simulation.sentences import (
+        DEFAULT_BATCH,
+        check_results_file,
+        read_lines,
+        save_results,
+        simulate_lines,
+    )
 
     out, batch = out or Path("run.jsonl"), batch or DEFAULT_BATCH[backend]
     check_results_file(out)
@@ -219,7 +225,7 @@ def plot(folder: Path, signals: tuple[str, ...], out: Path) -> None:
     median and its interval, over several axes maps; metrics are the columns of its rows, yield, and rms
     for the read errors of all layers. A study of models gives NLL by both protocols, KL and MI.
     """
-    from hvae_mnn.plot import plot_artifact
+    from hvae_mnn.reports.plot import plot_artifact
 
     for path in plot_artifact(folder, signals, out):
         click.echo(str(path))
@@ -236,9 +242,9 @@ def explain(folder: Path, build_dir: Path | None, out: Path | None, as_json: boo
     Takes the run's hardware apart: each imperfection alone in hardware that is ideal otherwise, and on
     top of those before it, over the inputs that the run's layers read. Needs no ngspice.
     """
-    from hvae_mnn.drawing.style import check_format, save_figure
-    from hvae_mnn.explain import explain_run, find_build
-    from hvae_mnn.run import load_run
+    from hvae_mnn.experiments.explain import explain_run, find_build
+    from hvae_mnn.reports.figures.style import check_format, save_figure
+    from hvae_mnn.simulation.run import load_run
 
     if out is not None:
         check_format(out)
@@ -247,7 +253,7 @@ def explain(folder: Path, build_dir: Path | None, out: Path | None, as_json: boo
     with simulation_progress() as report:
         found = explain_run(run, build, report)
     if out is not None:
-        from hvae_mnn.plot import plot_explanation
+        from hvae_mnn.reports.plot import plot_explanation
 
         save_figure(plot_explanation(found), out)
     if as_json:
@@ -259,9 +265,9 @@ def explain(folder: Path, build_dir: Path | None, out: Path | None, as_json: boo
 
 
 def _open_build(build_dir: Path | None, model: str | None, hardware: str | None, overrides: tuple[str, ...]) -> "Build":
-    from hvae_mnn.build import load_build
-    from hvae_mnn.hardware_files import load_hardware
-    from hvae_mnn.shipped import DEFAULT_MODEL, cached_build, open_model
+    from hvae_mnn.compiler.build import load_build
+    from hvae_mnn.compiler.shipped import DEFAULT_MODEL, cached_build, open_model
+    from hvae_mnn.hardware.files import load_hardware
 
     if build_dir is not None:
         return load_build(build_dir)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from hvae_mnn.terminal import simulation_progress, training_progress
+from hvae_mnn.reports.terminal import simulation_progress, training_progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hvae_mnn.model.settings import TrainConfig
+    from hvae_mnn.model.training.settings import TrainConfig
 
 _WITH_STUDY = ("corpus", "out", "study", "only", "importance_sentences", "threads", "as_json")
 _OF_STUDY = ("only", "importance_sentences")
@@ -59,9 +59,9 @@ def train_study(
     file: Path, corpus: str, out: Path, only: tuple[str, ...], sentences: int | None, threads: int | None, as_json: bool
 ) -> None:
     """Run a study and print its table."""
-    from hvae_mnn.study.plan import read_study
-    from hvae_mnn.study.results import format_table
-    from hvae_mnn.study.run import IMPORTANCE_SENTENCES, Screen, run_study
+    from hvae_mnn.experiments.model_table.plan import read_study
+    from hvae_mnn.experiments.model_table.results import format_table
+    from hvae_mnn.experiments.model_table.run import IMPORTANCE_SENTENCES, Screen, run_study
 
     def tell(line: str) -> None:
         click.echo(line, err=True)

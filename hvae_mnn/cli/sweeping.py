@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hvae_mnn.cli.command import Command
 from hvae_mnn.cli.options import FOLDER, json_option, name_hardware, set_option
-from hvae_mnn.command import Command
-from hvae_mnn.terminal import simulation_progress
+from hvae_mnn.reports.terminal import simulation_progress
 
 if TYPE_CHECKING:
-    from hvae_mnn.hardware import HardwareConfig
+    from hvae_mnn.experiments.sweep.plan import Study
+    from hvae_mnn.experiments.sweep.sentences import SweepSentences
+    from hvae_mnn.hardware.config import HardwareConfig
     from hvae_mnn.model.checkpoint import Checkpoint
-    from hvae_mnn.sweep.plan import Study
-    from hvae_mnn.sweep.sentences import SweepSentences
 
 
 @click.command(
@@ -139,7 +139,7 @@ def _check_options(
 
 
 def _read_studies(plan_file: Path | None, axes: tuple[tuple[str, str], ...], trials: int | None) -> "tuple[Study, ...]":
-    from hvae_mnn.sweep.plan import DEFAULT_TRIALS, make_study, read_studies
+    from hvae_mnn.experiments.sweep.plan import DEFAULT_TRIALS, make_study, read_studies
 
     if plan_file is not None:
         return read_studies(plan_file, trials)
@@ -150,10 +150,10 @@ def _open_model(
     build_dir: Path | None, model: str | None, hardware: str | None, overrides: tuple[str, ...]
 ) -> "tuple[Checkpoint, HardwareConfig, dict[str, Any]]":
     """Return the model, its hardware and their names."""
-    from hvae_mnn.build import load_build
-    from hvae_mnn.hardware_files import load_hardware, override_hardware
-    from hvae_mnn.shipped import open_model
-    from hvae_mnn.sweep.plan import check_overrides
+    from hvae_mnn.compiler.build import load_build
+    from hvae_mnn.compiler.shipped import open_model
+    from hvae_mnn.experiments.sweep.plan import check_overrides
+    from hvae_mnn.hardware.files import load_hardware, override_hardware
 
     check_overrides(overrides)
     if build_dir is not None:
@@ -167,7 +167,7 @@ def _open_model(
 
 
 def _draw_sentences(checkpoint: "Checkpoint", corpus: str, count: int, seed: int) -> "SweepSentences":
-    from hvae_mnn.sweep.sentences import draw_sentences
+    from hvae_mnn.experiments.sweep.sentences import draw_sentences
 
     drawn = draw_sentences(checkpoint, corpus, count, seed)
     if drawn.left_out:
@@ -192,10 +192,10 @@ def _sweep(
     options: dict[str, Any],
 ) -> None:
     """Measure, draw and print."""
-    from hvae_mnn.drawing.sweeps import draw_studies
-    from hvae_mnn.sweep.run import SweepSettings, make_plan, run_sweep
-    from hvae_mnn.sweep.summary import summarise
-    from hvae_mnn.sweep.table import print_summary
+    from hvae_mnn.experiments.sweep.run import SweepSettings, make_plan, run_sweep
+    from hvae_mnn.experiments.sweep.summary import summarise
+    from hvae_mnn.reports.figures.sweeps import draw_studies
+    from hvae_mnn.reports.sweep_table import print_summary
 
     out, of_plan = options["out"], ("seed", "backend", "spice_check", "yield_at", "device")
     settings = SweepSettings(options["workers"], options["scheduler"], options["chunk"])

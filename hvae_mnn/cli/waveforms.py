@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from hvae_mnn.build import Build
-    from hvae_mnn.recording import Recording
-    from hvae_mnn.run import Run
+    from hvae_mnn.compiler.build import Build
+    from hvae_mnn.engines.spice.recording import Recording
+    from hvae_mnn.simulation.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class WaveformChoice:
             click.UsageError: There are options for waveforms, but none are recorded.
             ArtifactError: A pattern fits nothing, or they would take more than the limit.
         """
-        from hvae_mnn.journal import WAVEFORMS
-        from hvae_mnn.recording import DEFAULT_LIMIT, Recording
+        from hvae_mnn.engines.spice.recording import DEFAULT_LIMIT, Recording
+        from hvae_mnn.simulation.journal import WAVEFORMS
 
         recorded = backend == "spice" and (self.tiles or build.manifest.hardware.array.memristor == "dynamic")
         if not recorded and not self.tiles and (self.signals or self.every is not None or self.limit is not None):
@@ -93,8 +93,8 @@ def warn_of_left_out(run: "Run") -> None:
 def _announce(build: "Build", sentence: str, tiles: tuple[str, ...], recording: "Recording") -> None:
     from quantiphy import Quantity
 
-    from hvae_mnn.recording import estimate_waveforms
-    from hvae_mnn.simulate import read_sentence
+    from hvae_mnn.engines.spice.recording import estimate_waveforms
+    from hvae_mnn.simulation.sentence import read_sentence
 
     words = read_sentence(build, sentence)
     found = estimate_waveforms(build, tiles, recording, len(words.ids))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.hardware import Array as ArrayConfig
+from hvae_mnn.circuit.plan import BIAS, GroupPlan
+from hvae_mnn.hardware.config import Array as ArrayConfig
 from hvae_mnn.model.layers import GateWeights, LayerWeights
-from hvae_mnn.plan import BIAS, GroupPlan
 
 Array = NDArray[np.float64]
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.physics.crossbar import effective_conductance
-from hvae_mnn.plan import Tile
+from hvae_mnn.circuit.crossbar import effective_conductance
+from hvae_mnn.circuit.plan import Tile
+from hvae_mnn.hardware.config import HardwareConfig
 
 Array = NDArray[np.float64]
 

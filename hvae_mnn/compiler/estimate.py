@@ -8,14 +8,14 @@ from pathlib import Path
 import psutil
 from quantiphy import Quantity
 
+from hvae_mnn.circuit.encoding import cycle_inputs
+from hvae_mnn.circuit.spice.tile_deck import format_deck
 from hvae_mnn.compiler.blocks import WeightBlock
-from hvae_mnn.compiler.decks import format_deck
 from hvae_mnn.compiler.mapping import map_block
 from hvae_mnn.compiler.pipeline import CutLayer, cut_model
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.physics.encoding import cycle_inputs
 
 SURE = 0.7
 """Part of an estimate that is needed for sure: tests hold estimates to 30 % of what is measured."""

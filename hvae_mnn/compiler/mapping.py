@@ -14,10 +14,10 @@ adds it to every column, v = -R_f (I_G - I_ref) = +R_f I.
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_mnn.circuit.plan import Tile, TilePlan
 from hvae_mnn.compiler.blocks import WeightBlock
 from hvae_mnn.compiler.ranges import choose_full_scale, column_sums
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.plan import Tile, TilePlan
+from hvae_mnn.hardware.config import HardwareConfig
 
 Array = NDArray[np.float64]
 

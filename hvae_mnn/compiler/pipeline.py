@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.build import Build, Manifest
+from hvae_mnn.circuit.encoding import cycle_inputs
+from hvae_mnn.circuit.plan import GroupPlan, LayerPlan, Tile, TilePlan
+from hvae_mnn.circuit.variation import program_conductances
 from hvae_mnn.compiler.blocks import WeightBlock, cut_blocks, plan_groups
+from hvae_mnn.compiler.build import Build, Manifest
 from hvae_mnn.compiler.compensation import compensate_tile
 from hvae_mnn.compiler.mapping import map_block
 from hvae_mnn.compiler.ranges import converted_inputs, group_ranges, shared_full_scale
 from hvae_mnn.errors import CheckpointError
-from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.layers import LayerWeights
-from hvae_mnn.physics.encoding import cycle_inputs
-from hvae_mnn.physics.variation import program_conductances
-from hvae_mnn.plan import GroupPlan, LayerPlan, Tile, TilePlan
-from hvae_mnn.progress import Progress
+from hvae_mnn.runtime.progress import Progress
 
 Array = NDArray[np.float64]
 

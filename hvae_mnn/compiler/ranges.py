@@ -2,7 +2,7 @@
 
 A narrow full scale gives fine steps and clips what lies beyond; a wide one does the opposite. `auto` weighs both
 against each other in the mean squared error of round-and-clip with 2^bits - 1 levels, zero among them, which is what
-`hvae_mnn.physics.converters` does (for a Gaussian source with 2^bits levels: Max, IRE Trans. Inf. Theory 6, 1960).
+`hvae_mnn.circuit.converters` does (for a Gaussian source with 2^bits levels: Max, IRE Trans. Inf. Theory 6, 1960).
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_mnn.circuit.plan import row_inputs
 from hvae_mnn.compiler.blocks import WeightBlock
-from hvae_mnn.hardware import Adc, Dac
+from hvae_mnn.hardware.config import Adc, Dac
+from hvae_mnn.hardware.units import Percentile
 from hvae_mnn.model.layers import LayerWeights
-from hvae_mnn.plan import row_inputs
-from hvae_mnn.units import Percentile
 
 Array = NDArray[np.float64]
 _COARSE, _FINE, _ROUNDS = 40, 9, 3

@@ -9,9 +9,9 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.physics.converters import ADC_ERRORS, Converter, ConverterErrors, draw_errors
-from hvae_mnn.plan import LayerPlan
+from hvae_mnn.circuit.converters import ADC_ERRORS, Converter, ConverterErrors, draw_errors
+from hvae_mnn.circuit.plan import LayerPlan
+from hvae_mnn.hardware.config import HardwareConfig
 
 Array = NDArray[np.float64]
 

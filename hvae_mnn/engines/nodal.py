@@ -7,18 +7,18 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.build import Build
+from hvae_mnn.circuit.amplifiers import NoiseSource
+from hvae_mnn.circuit.cell_noise import CellNoise
+from hvae_mnn.circuit.converters import DAC_ERRORS, Converter, ConverterErrors, draw_errors
+from hvae_mnn.circuit.crossbar import Transfer, solve_array
+from hvae_mnn.circuit.encoding import add_cycles, driver, join_cycles, split_cycles
+from hvae_mnn.circuit.integrator import PulseTransfer, solve_tile
+from hvae_mnn.circuit.plan import LayerPlan, Tile, TilePlan, row_inputs
+from hvae_mnn.compiler.build import Build
 from hvae_mnn.engines.base import ClosingEngine, EngineInfo, Reading, adc_errors
 from hvae_mnn.engines.stack import TileStack
 from hvae_mnn.errors import EngineError
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.physics.amplifiers import NoiseSource
-from hvae_mnn.physics.cell_noise import CellNoise
-from hvae_mnn.physics.converters import DAC_ERRORS, Converter, ConverterErrors, draw_errors
-from hvae_mnn.physics.crossbar import Transfer, solve_array
-from hvae_mnn.physics.encoding import add_cycles, driver, join_cycles, split_cycles
-from hvae_mnn.physics.integrator import PulseTransfer, solve_tile
-from hvae_mnn.plan import LayerPlan, Tile, TilePlan, row_inputs
+from hvae_mnn.hardware.config import HardwareConfig
 
 Array = NDArray[np.float64]
 

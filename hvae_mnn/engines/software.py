@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.build import Build
+from hvae_mnn.circuit.converters import Converter
 from hvae_mnn.compiler.blocks import cut_blocks
+from hvae_mnn.compiler.build import Build
 from hvae_mnn.engines.base import ClosingEngine, EngineInfo, Reading
 from hvae_mnn.engines.stack import TileStack
-from hvae_mnn.physics.converters import Converter
 
 Array = NDArray[np.float64]
 

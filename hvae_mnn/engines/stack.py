@@ -6,7 +6,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.plan import BIAS, TilePlan
+from hvae_mnn.circuit.plan import BIAS, TilePlan
 
 Array = NDArray[np.float64]
 

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvae_mnn.model.corpus import PAD, Sentence
 from hvae_mnn.model.layers import LAYERS, layer_groups
-from hvae_mnn.model.vae import TextVae, pad_batch
-from hvae_mnn.progress import Progress
+from hvae_mnn.model.network.vae import TextVae, pad_batch
+from hvae_mnn.model.text.corpus import PAD, Sentence
+from hvae_mnn.runtime.progress import Progress
 
 _BATCH = 64
 

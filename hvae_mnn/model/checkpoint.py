@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 
 from hvae_mnn.errors import CheckpointError
 from hvae_mnn.model.config import ADDED, ModelConfig
-from hvae_mnn.model.corpus import Vocabulary
 from hvae_mnn.model.layers import (
     GateWeights,
     Group,
@@ -38,13 +37,14 @@ from hvae_mnn.model.layers import (
     layer_weights,
     software_parts,
 )
-from hvae_mnn.model.precision import pack, round_weight, unpack
 from hvae_mnn.model.shapes import weight_shapes
-from hvae_mnn.model.tensor_file import SUFFIX, format_tensor_file, read_tensor_file
-from hvae_mnn.model.torch_file import CodeError, read_torch_file
+from hvae_mnn.model.storage.precision import pack, round_weight, unpack
+from hvae_mnn.model.storage.tensor_file import SUFFIX, format_tensor_file, read_tensor_file
+from hvae_mnn.model.storage.torch_file import CodeError, read_torch_file
+from hvae_mnn.model.text.corpus import Vocabulary
 
 if TYPE_CHECKING:
-    from hvae_mnn.model.vae import TextVae
+    from hvae_mnn.model.network.vae import TextVae
 
 __all__ = [
     "Checkpoint",
@@ -74,7 +74,7 @@ class Checkpoint:
         weights: Torch's state dict as float32 arrays.
         calibration: For each layer, input vectors in the order of its groups, (samples, rows).
         ranges: For each layer and group, the largest magnitude seen in training sentences.
-        metrics: What was measured on the test split; see `hvae_mnn.model.measures`.
+        metrics: What was measured on the test split; see `hvae_mnn.model.evaluation.measures`.
         provenance: Corpus, command and settings it was trained with.
     """
 
@@ -98,7 +98,7 @@ class Checkpoint:
         """Return the network with these weights in torch, in evaluation mode, float32."""
         import torch  # what only reads a model does without
 
-        from hvae_mnn.model.vae import TextVae
+        from hvae_mnn.model.network.vae import TextVae
 
         model = TextVae(self.config)
         model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.weights.items()})

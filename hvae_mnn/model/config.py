@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.errors import CheckpointError, SentenceError
-from hvae_mnn.model.corpus import EOS, PAD, SOS
+from hvae_mnn.model.text.corpus import EOS, PAD, SOS
 
 CELLS = ("lstm", "gru", "rnn")
 PRECISIONS = ("float32", "float16", "bfloat16")
@@ -46,7 +46,7 @@ class ModelConfig:
         word_dropout: Share of decoder input words replaced by `<unk>` in training.
         max_length: Longest sentence in words, without `<sos>` and `<eos>`.
         peepholes: Whether each unit of an `lstm` layer lets its gates see its cell state; see
-            `hvae_mnn.model.recurrent.PeepholeLstm`.
+            `hvae_mnn.model.network.recurrent.PeepholeLstm`.
         posterior: How q(z|x) comes about. `encoder`: the Gaussian that the encoder gives. `flow`: that one
             moved by planar flows. `svi`: that one refined by gradient steps for each sentence. `langevin`:
             there is no encoder; z is found by Langevin steps from the prior.

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from hvae_mnn import recording
 from hvae_mnn.cli import main
-from hvae_mnn.engines import ngspice
+from hvae_mnn.engines.spice import binding as ngspice
+from hvae_mnn.engines.spice import recording
 
 MODEL = "grammar"
 SENTENCE = "this child carries his clock"
@@ -236,15 +236,15 @@ def test_a_run_does_not_replace_what_is_not_a_run() -> None:
 
 def test_without_libngspice_the_message_says_what_to_install() -> None:
     code = (
-        "import sys; import hvae_mnn.engines.spice as s; "
+        "import sys; import hvae_mnn.engines.spice.engine as s; "
         "s._FACTORY = 'no_library:worker'; from hvae_mnn.cli import main; main()"
     )
     Path("no_library.py").write_text(
-        "import hvae_mnn.engines.ngspice as w\n"
+        "import hvae_mnn.engines.spice.binding as w\n"
         "w._LIBRARIES = ()\n"
         "w.NgSpiceShared.LIBRARY_PATH = None\n"
         "w.ctypes.util.find_library = lambda name: None\n"
-        "from hvae_mnn.engines.spice_host import SpiceHost as worker\n"
+        "from hvae_mnn.engines.spice.host import SpiceHost as worker\n"
     )
     for command in (["simulate", "--model", MODEL, "--sentence", SENTENCE], ["doctor"]):
         done = subprocess.run(
@@ -298,7 +298,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hvae_mnn.simulate.simulate_sentence", interrupted)
+    monkeypatch.setattr("hvae_mnn.simulation.sentence.simulate_sentence", interrupted)
     result = run("simulate", "--model", MODEL, "--sentence", SENTENCE, "--backend", "nodal")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "Interrupted: the same command goes on from what was finished\n"

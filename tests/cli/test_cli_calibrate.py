@@ -8,8 +8,8 @@ from cli.test_cli import refused
 from click.testing import CliRunner, Result
 from making import make_build
 
-from hvae_mnn.build import load_build
 from hvae_mnn.cli.calibrating import calibrate
+from hvae_mnn.compiler.build import load_build
 
 LINES = "a b c\nd e a b\nc\ne d c b a\n" * 5
 

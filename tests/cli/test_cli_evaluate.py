@@ -11,14 +11,14 @@ from cli.test_cli import refused
 from click.testing import CliRunner, Result
 from making import make_build, make_checkpoint
 
-from hvae_mnn.build import save_build
 from hvae_mnn.cli.evaluating import evaluate
+from hvae_mnn.compiler.build import save_build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint, save_checkpoint
-from hvae_mnn.model.corpus import Vocabulary
-from hvae_mnn.model.measures import evaluate_likelihood
-from hvae_mnn.model.vae import TextVae
+from hvae_mnn.model.evaluation.measures import evaluate_likelihood
+from hvae_mnn.model.network.vae import TextVae
+from hvae_mnn.model.text.corpus import Vocabulary
 
 LINES = "a b c\nd e a b\nc\ne d c b a\na, b x\n" * 4  # `a,` and x are unknown, and `,` by itself
 

@@ -8,7 +8,7 @@ import pytest
 from cli.test_cli import refused, run
 from making import make_build
 
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.hardware.files import load_hardware
 
 pytestmark = pytest.mark.ngspice
 

@@ -12,9 +12,9 @@ from making import make_build, make_checkpoint
 
 from hvae_mnn.cli.pruning import prune
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.experiments.prune import HIDDEN_THRESHOLD, THRESHOLD
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from hvae_mnn.prune import HIDDEN_THRESHOLD, THRESHOLD
 
 SMALL = ("--sentences", "20", "--seed", "3")
 LINES = "a b c\nd e a b\nc\ne d c b a\na b e d\n" * 6

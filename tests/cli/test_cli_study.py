@@ -7,7 +7,7 @@ import pytest
 from studying import write_corpus
 from test_cli import SENTENCE, refused, run
 
-from hvae_mnn.model import training
+from hvae_mnn.model.training import train as training
 
 STUDY = """
 preset = "grammar"

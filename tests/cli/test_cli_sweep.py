@@ -17,8 +17,8 @@ from making import make_checkpoint
 from sweeping import stored
 from test_cli import refused, run
 
+from hvae_mnn.experiments.sweep.metrics import METRICS
 from hvae_mnn.model.checkpoint import save_checkpoint
-from hvae_mnn.sweep.metrics import METRICS
 
 SIGMA = ("--axis", "device.sigma", "--values", "0,0.1,0.3")
 TINY = ("--model", "tiny.pt", "--corpus", "made", "--sentences", "4", "--workers", "1")

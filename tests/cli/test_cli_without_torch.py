@@ -9,7 +9,7 @@ import pytest
 from making import make_build, make_checkpoint
 
 from hvae_mnn.model.checkpoint import save_checkpoint
-from hvae_mnn.simulate import simulate_sentence
+from hvae_mnn.simulation.sentence import simulate_sentence
 
 SENTENCE = "a c b"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hvae_mnn.engines.cells import SpiceCells
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.programming import REACHED, STUCK, Draws, TwinCells, write_verify
+from hvae_mnn.circuit.programming import REACHED, STUCK, Draws, TwinCells, write_verify
+from hvae_mnn.engines.spice.cells import SpiceCells
+from hvae_mnn.hardware.files import load_hardware
 
 pytestmark = [pytest.mark.ngspice, pytest.mark.timeout(120)]
 

@@ -5,7 +5,7 @@ import pytest
 from making import layer_inputs, make_build
 
 from hvae_mnn.engines.nodal import NodalEngine
-from hvae_mnn.engines.spice import SpiceEngine
+from hvae_mnn.engines.spice.engine import SpiceEngine
 
 pytestmark = pytest.mark.ngspice
 

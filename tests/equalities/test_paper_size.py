@@ -11,13 +11,13 @@ import pytest
 from making import layer_inputs, make_checkpoint
 from support import run_ngspice_batch
 
-from hvae_mnn.build import Build, save_build
+from hvae_mnn.circuit.plan import BIAS
+from hvae_mnn.compiler.build import Build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.software import SoftwareEngine
-from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.plan import BIAS
+from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.hardware.files import load_hardware
 
 PAPER = {"embedding": 512, "hidden": 256, "latent": 32}
 LAYERS = ("encoder1", "encoder2", "decoder")

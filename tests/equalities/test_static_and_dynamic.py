@@ -5,9 +5,9 @@ import pytest
 from making import layer_inputs, make_build
 
 from hvae_mnn.engines.nodal import NodalEngine
-from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.orchestrator import Simulation
-from hvae_mnn.simulate import draw_noise
+from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.simulation.orchestrator import Simulation
+from hvae_mnn.simulation.sentence import draw_noise
 
 pytestmark = pytest.mark.ngspice
 

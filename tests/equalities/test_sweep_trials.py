@@ -3,8 +3,8 @@
 import pytest
 from making import make_checkpoint, random_sentences
 
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.sweep.bench import TrialBench
+from hvae_mnn.experiments.sweep.bench import TrialBench
+from hvae_mnn.hardware.files import load_hardware
 
 pytestmark = [pytest.mark.ngspice, pytest.mark.usefixtures("one_thread")]
 

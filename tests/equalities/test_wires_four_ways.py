@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 from support import run_ngspice_batch
 
-from hvae_mnn.compiler import decks
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.crossbar import solve_transfer
-from hvae_mnn.plan import GroupPlan, LayerPlan, Tile, TilePlan
-from hvae_mnn.resources import netlists_folder
+from hvae_mnn.circuit.crossbar import solve_transfer
+from hvae_mnn.circuit.plan import GroupPlan, LayerPlan, Tile, TilePlan
+from hvae_mnn.circuit.spice import tile_deck as decks
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.runtime.resources import netlists_folder
 
 with warnings.catch_warnings(record=True):  # it says that its plots cannot be had
     import badcrossbar

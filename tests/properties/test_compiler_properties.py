@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hvae_mnn.compiler.blocks import WeightBlock, cut_blocks, plan_groups
 from hvae_mnn.compiler.mapping import map_block
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.layers import GateWeights, Group, LayerWeights
 
 few = settings(derandomize=True, deadline=None, max_examples=40)

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hvae_mnn.hardware import Adc, Dac
-from hvae_mnn.physics.converters import ADC_ERRORS, DAC_ERRORS, Converter, ConverterErrors, draw_errors
+from hvae_mnn.circuit.converters import ADC_ERRORS, DAC_ERRORS, Converter, ConverterErrors, draw_errors
+from hvae_mnn.hardware.config import Adc, Dac
 
 few = settings(derandomize=True, deadline=None, max_examples=60)
 bits = st.integers(2, 24)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvae_mnn.model.corpus import EOS, PAD, SOS, SPECIALS, UNK, Vocabulary
-from hvae_mnn.model.grammar import ENGLISH
-from hvae_mnn.model.vae import pad_batch
+from hvae_mnn.model.network.vae import pad_batch
+from hvae_mnn.model.text.corpus import EOS, PAD, SOS, SPECIALS, UNK, Vocabulary
+from hvae_mnn.model.text.grammar import ENGLISH
 
 WORDS = Vocabulary((*SPECIALS, "N", "the", "Dr", "river"))
 

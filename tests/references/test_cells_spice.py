@@ -11,9 +11,9 @@ import pytest
 from scipy.integrate import solve_ivp
 from support import complaints, run_ngspice, run_ngspice_batch
 
-from hvae_mnn.engines.cells import SpiceCells, trace_decks
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.engines.spice.cells import SpiceCells, trace_decks
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
 
 pytestmark = [pytest.mark.ngspice, pytest.mark.timeout(120)]
 

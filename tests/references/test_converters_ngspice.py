@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from support import run_ngspice_batch
 
-from hvae_mnn.hardware import Adc, Dac
-from hvae_mnn.physics.converters import ADC_ERRORS, DAC_ERRORS, Converter, ConverterErrors, draw_errors
+from hvae_mnn.circuit.converters import ADC_ERRORS, DAC_ERRORS, Converter, ConverterErrors, draw_errors
+from hvae_mnn.hardware.config import Adc, Dac
 
 pytestmark = pytest.mark.ngspice
 

@@ -17,7 +17,7 @@ from making import make_build
 from support import complaints, run_ngspice, run_ngspice_batch
 
 from hvae_mnn.engines.nodal import NodalEngine
-from hvae_mnn.engines.spice import SpiceEngine
+from hvae_mnn.engines.spice.engine import SpiceEngine
 
 pytestmark = pytest.mark.ngspice
 

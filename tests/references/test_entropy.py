@@ -9,10 +9,10 @@ import torch
 from making import make_text_vae
 from torch import nn
 
-from hvae_mnn.model.corpus import Sentence, Vocabulary
-from hvae_mnn.model.evaluation import evaluate_honest, evaluate_paper
-from hvae_mnn.model.grammar import ENGLISH
-from hvae_mnn.model.vae import TextVae, pad_batch
+from hvae_mnn.model.evaluation.evaluate import evaluate_honest, evaluate_paper
+from hvae_mnn.model.network.vae import TextVae, pad_batch
+from hvae_mnn.model.text.corpus import Sentence, Vocabulary
+from hvae_mnn.model.text.grammar import ENGLISH
 
 Draw = Callable[[int], list[Sentence]]
 TYPES, WORDS = 20, 6

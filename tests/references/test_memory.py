@@ -5,7 +5,7 @@ import psutil
 import pytest
 from making import make_build
 
-from hvae_mnn.engines.spice import SpiceEngine
+from hvae_mnn.engines.spice.engine import SpiceEngine
 
 pytestmark = pytest.mark.ngspice
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.integrate import quad, solve_ivp
 
-from hvae_mnn.hardware import AistMemristor
-from hvae_mnn.physics.memristor import PulseResponse, closed_form_time, state_rate
-from hvae_mnn.physics.programming import TwinCells
+from hvae_mnn.circuit.memristor import PulseResponse, closed_form_time, state_rate
+from hvae_mnn.circuit.programming import TwinCells
+from hvae_mnn.hardware.config import AistMemristor
 
 SET_A = {
     "r_on": 5e3,

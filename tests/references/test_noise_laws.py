@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.constants import Boltzmann
 
+from hvae_mnn.circuit.amplifiers import TEMPERATURE, NoiseSource
+from hvae_mnn.circuit.cell_noise import CellNoise
+from hvae_mnn.circuit.converters import Converter
+from hvae_mnn.circuit.crossbar import solve_array, solve_transfer
+from hvae_mnn.circuit.integrator import solve_tile
+from hvae_mnn.circuit.plan import Tile, TilePlan
+from hvae_mnn.circuit.variation import program_conductances
 from hvae_mnn.engines.nodal import NodalEngine
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_cells import ErrorModel
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.amplifiers import TEMPERATURE, NoiseSource
-from hvae_mnn.physics.cell_noise import CellNoise
-from hvae_mnn.physics.converters import Converter
-from hvae_mnn.physics.crossbar import solve_array, solve_transfer
-from hvae_mnn.physics.integrator import solve_tile
-from hvae_mnn.physics.variation import program_conductances
-from hvae_mnn.plan import Tile, TilePlan
+from hvae_mnn.hardware.cells import ErrorModel
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
 
 Array = NDArray[np.float64]
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from test_entropy import TYPES, iid_source, markov_source
 
-from hvae_mnn.model.corpus import Corpus, Vocabulary
-from hvae_mnn.model.evaluation import evaluate_honest, evaluate_plain, importance_bounds
-from hvae_mnn.model.objectives import OBJECTIVES
-from hvae_mnn.model.posteriors import encode_sentences, reconstruction
-from hvae_mnn.model.settings import TrainConfig
-from hvae_mnn.model.training import train
+from hvae_mnn.model.evaluation.evaluate import evaluate_honest, evaluate_plain, importance_bounds
+from hvae_mnn.model.evaluation.posteriors import encode_sentences, reconstruction
+from hvae_mnn.model.text.corpus import Corpus, Vocabulary
+from hvae_mnn.model.training.objectives import OBJECTIVES
+from hvae_mnn.model.training.settings import TrainConfig
+from hvae_mnn.model.training.train import train
 
 OPTIONS = {
     "lagging": {"inner": 4, "window": 2},

@@ -8,15 +8,15 @@ import os
 import numpy as np
 import pytest
 
-from hvae_mnn.build import save_build
+from hvae_mnn.compiler.build import save_build
 from hvae_mnn.compiler.pipeline import compile_model
+from hvae_mnn.compiler.shipped import open_model
 from hvae_mnn.engines.nodal import NodalEngine
-from hvae_mnn.engines.spice import SpiceEngine
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.model.corpus import load_corpus
-from hvae_mnn.orchestrator import Simulation
-from hvae_mnn.shipped import open_model
-from hvae_mnn.simulate import draw_noise
+from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.model.text.corpus import load_corpus
+from hvae_mnn.simulation.orchestrator import Simulation
+from hvae_mnn.simulation.sentence import draw_noise
 
 FOLDER = os.environ.get("HVAE_MNN_PTB")
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="set HVAE_MNN_PTB to a folder in PTB's layout")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sweeping import assert_same, make_studies, plan_of, sweep
 
-from hvae_mnn.sweep.cluster import BENCH
+from hvae_mnn.experiments.sweep.cluster import BENCH
 
 TESTS = Path(__file__).parents[1]
 SUBNET = f"10.213.{os.getpid() % 200}"

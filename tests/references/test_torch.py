@@ -5,16 +5,16 @@ import pytest
 import torch
 from making import make_build, make_checkpoint, random_sentences
 
-from hvae_mnn.build import Build
+from hvae_mnn.compiler.build import Build
 from hvae_mnn.compiler.pipeline import compile_model
+from hvae_mnn.compiler.shipped import open_model
+from hvae_mnn.digital.gates import CellState, next_state
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.software import SoftwareEngine
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.model.cells import CellState, next_state
-from hvae_mnn.model.corpus import EOS, SOS, load_corpus
-from hvae_mnn.orchestrator import Simulation
-from hvae_mnn.shipped import open_model
-from hvae_mnn.simulate import draw_noise
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.model.text.corpus import EOS, SOS, load_corpus
+from hvae_mnn.simulation.orchestrator import Simulation
+from hvae_mnn.simulation.sentence import draw_noise
 
 TORCH_CELLS = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
 NINE = [(first, second) for first in TORCH_CELLS for second in TORCH_CELLS]

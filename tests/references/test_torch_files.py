@@ -12,12 +12,12 @@ import torch
 from making import make_build, random_sentences
 
 from hvae_mnn.model.config import CELLS, ModelConfig
+from hvae_mnn.model.network.vae import TextVae
 from hvae_mnn.model.shapes import weight_shapes
-from hvae_mnn.model.torch_file import CodeError, read_torch_file
-from hvae_mnn.model.vae import TextVae
-from hvae_mnn.orchestrator import DigitalHalf
-from hvae_mnn.resources import models_folder
-from hvae_mnn.simulate import draw_noise, reference_sides
+from hvae_mnn.model.storage.torch_file import CodeError, read_torch_file
+from hvae_mnn.runtime.resources import models_folder
+from hvae_mnn.simulation.orchestrator import DigitalHalf
+from hvae_mnn.simulation.sentence import draw_noise, reference_sides
 
 KINDS = (
     torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8,

@@ -8,13 +8,13 @@ import pytest
 from making import make_build
 from support import run_ngspice
 
-from hvae_mnn.compiler.decks import saved_nodes
-from hvae_mnn.engines.spice import SpiceEngine
+from hvae_mnn.circuit.spice.tile_deck import saved_nodes
+from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.engines.spice.recording import Recording, choose_tiles, estimate_waveforms, points_per_cycle
+from hvae_mnn.engines.spice.waveforms import WaveformFiles
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.recording import Recording, choose_tiles, estimate_waveforms, points_per_cycle
-from hvae_mnn.run import load_run, save_run
-from hvae_mnn.simulate import simulate_sentence
-from hvae_mnn.waveforms import WaveformFiles
+from hvae_mnn.simulation.run import load_run, save_run
+from hvae_mnn.simulation.sentence import simulate_sentence
 
 pytestmark = pytest.mark.ngspice
 

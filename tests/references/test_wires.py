@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from support import run_ngspice_batch
 
-from hvae_mnn.physics import wires
-from hvae_mnn.physics.wires import PortAdmittance, RowLines, solve_ports
+from hvae_mnn.circuit import wires
+from hvae_mnn.circuit.wires import PortAdmittance, RowLines, solve_ports
 
 with warnings.catch_warnings(record=True) as _caught:  # it says that its plots cannot be had, whatever the filter
     import badcrossbar

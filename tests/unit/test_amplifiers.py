@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 from scipy.integrate import quad
 from support import complaints, measures, run_ngspice
 
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.amplifiers import (
+from hvae_mnn.circuit.amplifiers import (
     NoiseSource,
     amplifier_count,
     amplifier_offsets,
     feedback_capacitance,
     read_noise,
 )
-from hvae_mnn.plan import TilePlan
+from hvae_mnn.circuit.plan import TilePlan
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
 
 Array = NDArray[np.float64]
 

@@ -7,10 +7,10 @@ import torch
 from test_model_training import generated
 from test_objectives import config_of
 
-from hvae_mnn.model.corpus import Corpus
-from hvae_mnn.model.objectives.batch_norm import LastNorm
-from hvae_mnn.model.training import train
-from hvae_mnn.model.vae import TextVae, pad_batch
+from hvae_mnn.model.network.vae import TextVae, pad_batch
+from hvae_mnn.model.text.corpus import Corpus
+from hvae_mnn.model.training.objectives.batch_norm import LastNorm
+from hvae_mnn.model.training.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from hvae_mnn.model.bleu import _precision, corpus_bleu
+from hvae_mnn.model.evaluation.bleu import _precision, corpus_bleu
 
 # Section 2 of the paper: two candidates with three references, and the clipped "the".
 FIRST = "it is a guide to action which ensures that the military always obeys the commands of the party".split()

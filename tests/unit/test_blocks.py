@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from hvae_mnn.circuit.plan import GroupPlan, row_inputs
 from hvae_mnn.compiler.blocks import WeightBlock, cut_blocks, plan_groups
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.layers import GateWeights, Group, LayerWeights
-from hvae_mnn.plan import GroupPlan, row_inputs
 
 GROUPS = (Group("x", 2), Group("h", 3), Group("z", 1))
 RANGES = {"x": 2.0, "h": 0.5, "z": 4.0}

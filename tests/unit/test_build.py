@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from making import inflate_array, make_build, make_checkpoint
 
-import hvae_mnn.build as build_module
-from hvae_mnn.build import Build, load_build, load_manifest, save_build
+import hvae_mnn.compiler.build as build_module
+from hvae_mnn.compiler.build import Build, load_build, load_manifest, save_build
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.errors import ArtifactError, CheckpointError, HardwareError, UserError
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 SMALL = ("array.tile_rows=9", "array.tile_columns=4")

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from making import make_checkpoint, random_sentences
 
-import hvae_mnn.build
-from hvae_mnn.build import Build, load_build, save_build
-from hvae_mnn.calibrate import calibrate_build, measure_reads
+import hvae_mnn.compiler.build
+from hvae_mnn.compiler.build import Build, load_build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.errors import ArtifactError, CorpusError, HardwareError
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.experiments.calibrate import calibrate_build, measure_reads
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.calibration import calibrate
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.corpus import EOS, SOS, load_corpus
+from hvae_mnn.model.text.corpus import EOS, SOS, load_corpus
 
 LOUD = 8
 """Number of the word e, the one whose embedding is made large."""
@@ -160,9 +160,9 @@ def test_a_failure_midway_leaves_the_build(tmp_path: Path, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     if place == "deck":
-        monkeypatch.setattr(hvae_mnn.build, "format_deck", fail_at_the_fifth)
+        monkeypatch.setattr(hvae_mnn.compiler.build, "format_deck", fail_at_the_fifth)
     else:
-        monkeypatch.setattr("hvae_mnn.calibrate.measure_reads", stop)
+        monkeypatch.setattr("hvae_mnn.experiments.calibrate.measure_reads", stop)
     with pytest.raises(ArtifactError if place == "deck" else KeyboardInterrupt):
         calibrate_build(tmp_path / "build", corpus, sentences=40)
     assert contents(tmp_path / "build") == before

@@ -6,7 +6,7 @@ import torch
 from making import make_checkpoint, random_sentences
 
 from hvae_mnn.model.calibration import Calibration, calibrate
-from hvae_mnn.model.corpus import EOS, SOS
+from hvae_mnn.model.text.corpus import EOS, SOS
 
 EVEN = {"encoder1": {"x": 10, "h": 6}, "encoder2": {"x": 6, "h": 6}, "decoder": {"x": 10, "h": 6, "z": 4}}
 UNEVEN = {"encoder1": {"x": 10, "h": 7}, "encoder2": {"x": 7, "h": 5}, "decoder": {"x": 10, "h": 9, "z": 4}}

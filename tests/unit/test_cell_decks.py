@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from hvae_mnn.compiler.cell_decks import format_cell_deck, format_hysteresis_deck, pulse_edge
+from hvae_mnn.circuit.spice.cell_deck import format_cell_deck, format_hysteresis_deck, pulse_edge
 from hvae_mnn.errors import HardwareError
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.hardware.files import load_hardware
 
 OVERRIDES = (
     "memristor.r_on=4 kohm",

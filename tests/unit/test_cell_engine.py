@@ -8,11 +8,11 @@ import numpy as np
 import psutil
 import pytest
 
-from hvae_mnn.engines import cells
-from hvae_mnn.engines.cell_worker import Pulse
-from hvae_mnn.engines.cells import SpiceCells, trace_decks
+from hvae_mnn.engines.spice import cells
+from hvae_mnn.engines.spice.cell_worker import Pulse
+from hvae_mnn.engines.spice.cells import SpiceCells, trace_decks
 from hvae_mnn.errors import EngineError
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.hardware.files import load_hardware
 
 pytestmark = [pytest.mark.ngspice, pytest.mark.timeout(60)]
 

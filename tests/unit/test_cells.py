@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hvae_mnn.model.cells import CellState, next_state, zero_state
+from hvae_mnn.digital.gates import CellState, next_state, zero_state
 
 H, C = 0.31, -0.87
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from hvae_mnn.circuit.crossbar import solve_transfer
+from hvae_mnn.circuit.plan import Tile
 from hvae_mnn.compiler.blocks import WeightBlock
 from hvae_mnn.compiler.compensation import compensate_tile
 from hvae_mnn.compiler.mapping import map_block
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.crossbar import solve_transfer
-from hvae_mnn.plan import Tile
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
 
 SCHEMES = pytest.mark.parametrize("scheme", ["paired", "reference-column", "differential"])
 RANGE = ("array.g_min=10 uS", "array.g_max=100 uS")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hvae_mnn.hardware import Adc, Dac
-from hvae_mnn.physics.converters import ADC_ERRORS, DAC_ERRORS, Converter, ConverterErrors, draw_errors
+from hvae_mnn.circuit.converters import ADC_ERRORS, DAC_ERRORS, Converter, ConverterErrors, draw_errors
+from hvae_mnn.hardware.config import Adc, Dac
 
 
 @pytest.mark.parametrize(("bits", "code_max"), [(2, 1), (3, 3), (8, 127), (12, 2047)])

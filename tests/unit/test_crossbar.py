@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.amplifiers import amplifier_offsets
-from hvae_mnn.physics.crossbar import Transfer, settled_cycle, settling_error, solve_transfer
-from hvae_mnn.plan import Tile, TilePlan
+from hvae_mnn.circuit.amplifiers import amplifier_offsets
+from hvae_mnn.circuit.crossbar import Transfer, settled_cycle, settling_error, solve_transfer
+from hvae_mnn.circuit.plan import Tile, TilePlan
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
 
 G1, G2 = 31e-6, 117e-6
 R_S, R_F, R_REF = 14e3, 23e3, 9e3

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hvae_mnn.compiler.decks import format_deck, library_names
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.plan import GroupPlan, LayerPlan, Tile, TilePlan
+from hvae_mnn.circuit.plan import GroupPlan, LayerPlan, Tile, TilePlan
+from hvae_mnn.circuit.spice.tile_deck import format_deck, library_names
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 PAIRED_DYNAMIC = ("array.memristor=dynamic",)

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from hvae_mnn.model.config import ModelConfig
-from hvae_mnn.model.corpus import EOS
-from hvae_mnn.model.evaluation import evaluate_honest, evaluate_paper
-from hvae_mnn.model.measures import evaluate_likelihood
-from hvae_mnn.model.posteriors import Posterior
-from hvae_mnn.model.quality import evaluate_quality
-from hvae_mnn.model.vae import TextVae, pad_batch
+from hvae_mnn.model.evaluation.evaluate import evaluate_honest, evaluate_paper
+from hvae_mnn.model.evaluation.measures import evaluate_likelihood
+from hvae_mnn.model.evaluation.posteriors import Posterior
+from hvae_mnn.model.evaluation.quality import evaluate_quality
+from hvae_mnn.model.network.vae import TextVae, pad_batch
+from hvae_mnn.model.text.corpus import EOS
 
 SENTENCES = [(4, 5, 6), (7, 4), (8, 8, 5, 9, 6), (4,), (10, 11, 5)]
 ALIKE = [(4, 4, word) for word in range(4, 12)]

@@ -6,10 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.converters import Converter
-from hvae_mnn.physics.encoding import (
+from hvae_mnn.circuit.converters import Converter
+from hvae_mnn.circuit.encoding import (
     ENABLE_STOP,
     PULSE_SHARE,
     PULSE_START,
@@ -26,6 +24,8 @@ from hvae_mnn.physics.encoding import (
     pulse_time,
     split_cycles,
 )
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
 
 Array = NDArray[np.float64]
 

@@ -8,12 +8,12 @@ import psutil
 import pytest
 from making import make_checkpoint
 
-from hvae_mnn.build import save_build
 from hvae_mnn.compiler import estimate as module
+from hvae_mnn.compiler.build import save_build
 from hvae_mnn.compiler.estimate import SURE, check_disk, estimate_build, format_estimate
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.checkpoint import save_checkpoint
 
 Usage = namedtuple("Usage", "total used free")
@@ -22,11 +22,11 @@ Memory = namedtuple("Memory", "available")
 MEASURED = """
 import re, sys
 from pathlib import Path
-from hvae_mnn.build import save_build
+from hvae_mnn.compiler.build import save_build
 from hvae_mnn.compiler.estimate import estimate_build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.shipped import open_model
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.compiler.shipped import open_model
 
 def peak():  # ru_maxrss would begin at that of the process that started this one
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

@@ -8,20 +8,20 @@ import torch
 from making import make_text_vae, sharpen
 from torch.nn import functional
 
-from hvae_mnn.model import output as output_module
-from hvae_mnn.model import posteriors as posteriors_module
-from hvae_mnn.model.corpus import EOS, SOS, Sentence, choose
-from hvae_mnn.model.estimates import estimate_tighter
-from hvae_mnn.model.evaluation import evaluate_honest, evaluate_paper, evaluate_plain, importance_bounds
-from hvae_mnn.model.information import (
+from hvae_mnn.model.evaluation import posteriors as posteriors_module
+from hvae_mnn.model.evaluation.estimates import estimate_tighter
+from hvae_mnn.model.evaluation.evaluate import evaluate_honest, evaluate_paper, evaluate_plain, importance_bounds
+from hvae_mnn.model.evaluation.information import (
     active_units,
     importance_nll,
     mean_kl_steps,
     mutual_information,
 )
-from hvae_mnn.model.posteriors import Posterior, encode_sentences, length_batches, reconstruction
-from hvae_mnn.model.sides import DRAWS, SoftwareSide
-from hvae_mnn.model.vae import ModelConfig, TextVae, pad_batch
+from hvae_mnn.model.evaluation.posteriors import Posterior, encode_sentences, length_batches, reconstruction
+from hvae_mnn.model.evaluation.sides import DRAWS, SoftwareSide
+from hvae_mnn.model.network import output as output_module
+from hvae_mnn.model.network.vae import ModelConfig, TextVae, pad_batch
+from hvae_mnn.model.text.corpus import EOS, SOS, Sentence, choose
 
 SENTENCES: list[Sentence] = [(4, 5, 6), (7, 4), (8, 8, 5, 9, 6), (4,), (10, 11, 5)]
 

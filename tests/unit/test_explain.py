@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from making import make_build
 
-from hvae_mnn.build import Build, load_build, save_build
+from hvae_mnn.compiler.build import Build, load_build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.drawing.explanation import draw_explanation
+from hvae_mnn.compiler.shipped import open_model
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.explain import Explanation, explain_run, find_build
-from hvae_mnn.factors import FACTORS, compile_with, hardware_with
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.run import Run, load_run, save_run
-from hvae_mnn.shipped import open_model
-from hvae_mnn.simulate import simulate_sentence
-from hvae_mnn.terminal import print_explanation
+from hvae_mnn.experiments.explain import Explanation, explain_run, find_build
+from hvae_mnn.experiments.factors import FACTORS, compile_with, hardware_with
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.reports.figures.explanation import draw_explanation
+from hvae_mnn.reports.terminal import print_explanation
+from hvae_mnn.simulation.run import Run, load_run, save_run
+from hvae_mnn.simulation.sentence import simulate_sentence
 
 SENTENCE = "a c b e d a"
 ALL = (

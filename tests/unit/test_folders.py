@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.folders import check_replaceable, written_whole
+from hvae_mnn.runtime.folders import check_replaceable, written_whole
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 

@@ -10,14 +10,14 @@ import torch
 from making import make_checkpoint, random_sentences
 
 from hvae_mnn.errors import CheckpointError
-from hvae_mnn.model import evaluation
-from hvae_mnn.model import gaps as module
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.evaluation import Extent
-from hvae_mnn.model.gaps import best_posteriors, fit_gaussians, measure_gaps
-from hvae_mnn.model.posteriors import Posterior, encode_sentences
-from hvae_mnn.model.sides import SoftwareSide
-from hvae_mnn.model.vae import TextVae
+from hvae_mnn.model.evaluation import evaluate as evaluation
+from hvae_mnn.model.evaluation import gaps as module
+from hvae_mnn.model.evaluation.evaluate import Extent
+from hvae_mnn.model.evaluation.gaps import best_posteriors, fit_gaussians, measure_gaps
+from hvae_mnn.model.evaluation.posteriors import Posterior, encode_sentences
+from hvae_mnn.model.evaluation.sides import SoftwareSide
+from hvae_mnn.model.network.vae import TextVae
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hvae_mnn.errors import CorpusError
-from hvae_mnn.model.corpus import load_corpus
-from hvae_mnn.model.grammar import ENGLISH, Grammar, generate_sentences, word_class
+from hvae_mnn.model.text.corpus import load_corpus
+from hvae_mnn.model.text.grammar import ENGLISH, Grammar, generate_sentences, word_class
 
 SMALL = Grammar(
     {

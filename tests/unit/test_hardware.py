@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hvae_mnn.errors import HardwareError
-from hvae_mnn.hardware_files import load_hardware, parse_hardware, preset_names
+from hvae_mnn.hardware.files import load_hardware, parse_hardware, preset_names
 
 
 def refuses(expected: str, *overrides: str, preset: str = "default") -> None:

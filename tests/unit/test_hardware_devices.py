@@ -6,8 +6,8 @@ import pytest
 from unit.test_hardware import refuses, write
 
 from hvae_mnn.errors import HardwareError
-from hvae_mnn.hardware import AistMemristor, HardwareConfig
-from hvae_mnn.hardware_files import load_hardware, override_hardware
+from hvae_mnn.hardware.config import AistMemristor, HardwareConfig
+from hvae_mnn.hardware.files import load_hardware, override_hardware
 
 TABLE = """
 source = "a test"

@@ -7,16 +7,16 @@ from making import make_build, make_checkpoint, random_sentences
 from torch.nn import functional
 
 from hvae_mnn.engines.nodal import NodalEngine
-from hvae_mnn.hardware_side import HardwareSide
-from hvae_mnn.model.corpus import EOS, PAD, SOS
-from hvae_mnn.model.evaluation import evaluate_honest, evaluate_paper, importance_bounds
-from hvae_mnn.model.gaps import measure_gaps
-from hvae_mnn.model.generation import interpolate, prior_latents, speak_prior
-from hvae_mnn.model.posteriors import encode_sentences
-from hvae_mnn.model.quality import compare_words, evaluate_quality
-from hvae_mnn.model.sides import SoftwareSide
-from hvae_mnn.model.vae import pad_batch
-from hvae_mnn.orchestrator import Simulation
+from hvae_mnn.model.evaluation.evaluate import evaluate_honest, evaluate_paper, importance_bounds
+from hvae_mnn.model.evaluation.gaps import measure_gaps
+from hvae_mnn.model.evaluation.generation import interpolate, prior_latents, speak_prior
+from hvae_mnn.model.evaluation.posteriors import encode_sentences
+from hvae_mnn.model.evaluation.quality import compare_words, evaluate_quality
+from hvae_mnn.model.evaluation.sides import SoftwareSide
+from hvae_mnn.model.network.vae import pad_batch
+from hvae_mnn.model.text.corpus import EOS, PAD, SOS
+from hvae_mnn.simulation.hardware_side import HardwareSide
+from hvae_mnn.simulation.orchestrator import Simulation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

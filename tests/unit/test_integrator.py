@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.amplifiers import amplifier_offsets
-from hvae_mnn.physics.crossbar import solve_array
-from hvae_mnn.physics.integrator import PulseTransfer, solve_pulses
-from hvae_mnn.plan import Tile, TilePlan
+from hvae_mnn.circuit.amplifiers import amplifier_offsets
+from hvae_mnn.circuit.crossbar import solve_array
+from hvae_mnn.circuit.integrator import PulseTransfer, solve_pulses
+from hvae_mnn.circuit.plan import Tile, TilePlan
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
 
 Array = NDArray[np.float64]
 Event = Callable[[float, Array, Array, bool], float]

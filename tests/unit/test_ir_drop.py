@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from making import make_checkpoint
 
+from hvae_mnn.circuit.crossbar import effective_conductance
+from hvae_mnn.circuit.plan import Tile
 from hvae_mnn.compiler.blocks import WeightBlock
+from hvae_mnn.compiler.ir_drop import measure_ir_drop
 from hvae_mnn.compiler.mapping import map_block
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.ir_drop import measure_ir_drop
-from hvae_mnn.physics.crossbar import effective_conductance
-from hvae_mnn.plan import Tile
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
 
 SCHEMES = pytest.mark.parametrize("scheme", ["paired", "reference-column", "differential"])
 

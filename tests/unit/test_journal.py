@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 from making import make_build, random_sentences
 
-from hvae_mnn import many, simulate
-from hvae_mnn.build import Build
+from hvae_mnn.compiler.build import Build
 from hvae_mnn.engines.base import Reading
 from hvae_mnn.engines.nodal import NodalEngine
-from hvae_mnn.engines.spice import SpiceEngine
+from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.engines.spice.recording import Recording
 from hvae_mnn.errors import ArtifactError, EngineError, SentenceError
-from hvae_mnn.journal import Journal, unfinished_folder
-from hvae_mnn.many import read_lines, simulate_lines
-from hvae_mnn.recording import Recording
-from hvae_mnn.run import Run, load_run, save_run
-from hvae_mnn.simulate import hash_build, simulate_sentence
+from hvae_mnn.simulation import sentence as simulate
+from hvae_mnn.simulation import sentences as many
+from hvae_mnn.simulation.journal import Journal, unfinished_folder
+from hvae_mnn.simulation.run import Run, load_run, save_run
+from hvae_mnn.simulation.sentence import hash_build, simulate_sentence
+from hvae_mnn.simulation.sentences import read_lines, simulate_lines
 
 NOISY = ("amplifier.noise=1e-7", "device.read_sigma=0.02", "amplifier.offset_sigma=1e-4", "array.memristor=dynamic")
 TINY: dict[str, Any] = {"cells": ("gru", "rnn"), "decoder": "rnn", "embedding": 3, "hidden": 2, "latent": 1}

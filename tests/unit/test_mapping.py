@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from hvae_mnn.circuit.plan import Tile, row_inputs
 from hvae_mnn.compiler.blocks import WeightBlock
 from hvae_mnn.compiler.mapping import map_block
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.plan import Tile, row_inputs
+from hvae_mnn.hardware.files import load_hardware
 
 WEIGHTS = np.array([[1.0, -2.0, 0.5], [0.0, 1.5, -0.25]])
 CALIBRATION = np.array([[9.0, 0.5], [9.0, -1.0], [9.0, 0.2]])

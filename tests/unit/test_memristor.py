@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hvae_mnn.hardware import AistMemristor
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.memristor import PulseResponse, closed_form_time, conductance_of, state_of, state_rate
+from hvae_mnn.circuit.memristor import PulseResponse, closed_form_time, conductance_of, state_of, state_rate
+from hvae_mnn.hardware.config import AistMemristor
+from hvae_mnn.hardware.files import load_hardware
 
 WINDOWS = ["memristor.window=paper", "memristor.window=directional"]
 

@@ -14,14 +14,14 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
+from hvae_mnn.compiler.ir_drop import measure_ir_drop
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.errors import CheckpointError
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.ir_drop import measure_ir_drop
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.calibration import calibrate
 from hvae_mnn.model.checkpoint import Checkpoint, LayerWeights, load_checkpoint, save_checkpoint
-from hvae_mnn.model.corpus import SPECIALS, Vocabulary
-from hvae_mnn.model.vae import CELLS, ModelConfig, TextVae
+from hvae_mnn.model.network.vae import CELLS, ModelConfig, TextVae
+from hvae_mnn.model.text.corpus import SPECIALS, Vocabulary
 
 WORDS = Vocabulary((*SPECIALS, *"abcdef"))
 CELL_CLASSES = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from hvae_mnn.errors import CheckpointError, CorpusError
-from hvae_mnn.model.corpus import EOS, PAD, SOS, SPECIALS, UNK, Vocabulary, load_corpus
+from hvae_mnn.model.text.corpus import EOS, PAD, SOS, SPECIALS, UNK, Vocabulary, load_corpus
 
 TEXT = {
     "train": " the <unk> rose N points \n the price fell N points\n",

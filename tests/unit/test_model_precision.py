@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hvae_mnn.errors import CheckpointError
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hvae_mnn.model.config import PRECISIONS
-from hvae_mnn.model.precision import pack, round_weight, unpack
+from hvae_mnn.model.storage.precision import pack, round_weight, unpack
 
 TORCH_TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hvae_mnn.model.recurrent import PeepholeLstm, make_layer
+from hvae_mnn.model.network.recurrent import PeepholeLstm, make_layer
 
 Array = NDArray[np.float64]
 INPUTS, HIDDEN = 5, 4

@@ -7,10 +7,10 @@ import pytest
 
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint
 from hvae_mnn.model.config import ADDED
-from hvae_mnn.model.corpus import load_corpus
-from hvae_mnn.model.grammar import ENGLISH
-from hvae_mnn.model.measures import evaluate_likelihood, evaluate_reconstruction
-from hvae_mnn.model.training import PRESETS
+from hvae_mnn.model.evaluation.measures import evaluate_likelihood, evaluate_reconstruction
+from hvae_mnn.model.text.corpus import load_corpus
+from hvae_mnn.model.text.grammar import ENGLISH
+from hvae_mnn.model.training.train import PRESETS
 
 MODELS = Path(__file__).parents[2] / "models"
 HASHES = {

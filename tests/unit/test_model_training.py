@@ -9,14 +9,14 @@ import torch
 from torch.nn import functional
 
 from hvae_mnn.errors import CheckpointError, TrainingError
-from hvae_mnn.model import measures
 from hvae_mnn.model.calibration import calibrate, layer_inputs
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint
-from hvae_mnn.model.corpus import Corpus, Vocabulary
-from hvae_mnn.model.grammar import ENGLISH, generate_sentences
-from hvae_mnn.model.output import OutputLayer
-from hvae_mnn.model.training import PRESETS, TrainConfig, TrainingEvent, epoch_batches, state_path, train
-from hvae_mnn.model.vae import TextVae, pad_batch
+from hvae_mnn.model.evaluation import measures
+from hvae_mnn.model.network.output import OutputLayer
+from hvae_mnn.model.network.vae import TextVae, pad_batch
+from hvae_mnn.model.text.corpus import Corpus, Vocabulary
+from hvae_mnn.model.text.grammar import ENGLISH, generate_sentences
+from hvae_mnn.model.training.train import PRESETS, TrainConfig, TrainingEvent, epoch_batches, state_path, train
 
 TINY = TrainConfig(
     embedding=8,

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from hvae_mnn.errors import CheckpointError, SentenceError
-from hvae_mnn.model.corpus import EOS, PAD, SOS, UNK
-from hvae_mnn.model.vae import CELLS, ModelConfig, TextVae, best_token, kl_divergence, pad_batch
+from hvae_mnn.model.network.vae import CELLS, ModelConfig, TextVae, best_token, kl_divergence, pad_batch
+from hvae_mnn.model.text.corpus import EOS, PAD, SOS, UNK
 
 SENTENCES = [(4, 5, 6), (7, 4), (8, 8, 5, 9, 6)]
 

@@ -13,16 +13,16 @@ import torch
 from test_model_training import StopAt, generated
 
 from hvae_mnn.errors import CheckpointError, TrainingError
-from hvae_mnn.model import training
 from hvae_mnn.model.calibration import calibrate
 from hvae_mnn.model.checkpoint import load_checkpoint, save_checkpoint
-from hvae_mnn.model.corpus import Corpus, Sentence
-from hvae_mnn.model.measures import Likelihood, evaluate_likelihood
-from hvae_mnn.model.objectives import OBJECTIVES
-from hvae_mnn.model.objectives.lagging import Lagging
-from hvae_mnn.model.settings import PRESETS, TrainConfig
-from hvae_mnn.model.training import _Run, state_path, train
-from hvae_mnn.model.vae import TextVae, pad_batch
+from hvae_mnn.model.evaluation.measures import Likelihood, evaluate_likelihood
+from hvae_mnn.model.network.vae import TextVae, pad_batch
+from hvae_mnn.model.text.corpus import Corpus, Sentence
+from hvae_mnn.model.training import train as training
+from hvae_mnn.model.training.objectives import OBJECTIVES
+from hvae_mnn.model.training.objectives.lagging import Lagging
+from hvae_mnn.model.training.settings import PRESETS, TrainConfig
+from hvae_mnn.model.training.train import _Run, state_path, train
 
 TINY = TrainConfig(
     embedding=8,
@@ -261,7 +261,7 @@ def test_a_lagging_encoder_is_trained_aggressively_until_information_falls(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objective, found = lagging(), iter([0.5, 0.7, 0.6])
-    monkeypatch.setattr("hvae_mnn.model.objectives.lagging.posterior_information", lambda *_: next(found))
+    monkeypatch.setattr("hvae_mnn.model.training.objectives.lagging.posterior_information", lambda *_: next(found))
     model = TextVae(TINY.model_config(len(corpus.vocabulary)))
 
     states = []

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from hvae_mnn.model import output
-from hvae_mnn.model.output import OutputLayer
-from hvae_mnn.model.threads import torch_threads
+from hvae_mnn.model.network import output
+from hvae_mnn.model.network.output import OutputLayer
+from hvae_mnn.model.network.threads import torch_threads
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

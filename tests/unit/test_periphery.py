@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from making import make_build, random_sentences
 
+from hvae_mnn.digital.fixed_point import Arithmetic
+from hvae_mnn.digital.gates import CellState, first_state, next_state
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.errors import HardwareError
-from hvae_mnn.hardware import Periphery
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.model.cells import CellState, first_state, next_state
-from hvae_mnn.orchestrator import Simulation
-from hvae_mnn.physics.periphery import Arithmetic
-from hvae_mnn.simulate import draw_noise
+from hvae_mnn.hardware.config import Periphery
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.simulation.orchestrator import Simulation
+from hvae_mnn.simulation.sentence import draw_noise
 
 GATES = {"lstm": "ifgo", "peephole": "ifgo", "gru": ("r", "z", "n_x", "n_h"), "rnn": ("h",)}
 CELLS = tuple(GATES)

@@ -11,16 +11,16 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hvae_mnn.build import Build, Manifest
-from hvae_mnn.drawing.conductances import assemble_tiles, row_groups
-from hvae_mnn.drawing.waveforms import words_read
+from hvae_mnn.circuit.plan import GroupPlan, LayerPlan, Tile, TilePlan
+from hvae_mnn.compiler.build import Build, Manifest
 from hvae_mnn.engines.base import EngineInfo, Waveform
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.plan import GroupPlan, LayerPlan, Tile, TilePlan
-from hvae_mnn.plot import plot_artifact, plot_conductances, plot_errors, plot_run, plot_waveforms, save_figure
-from hvae_mnn.run import LayerTrace, Run, Side, save_run
+from hvae_mnn.reports.figures.conductances import assemble_tiles, row_groups
+from hvae_mnn.reports.figures.waveforms import words_read
+from hvae_mnn.reports.plot import plot_artifact, plot_conductances, plot_errors, plot_run, plot_waveforms, save_figure
+from hvae_mnn.simulation.run import LayerTrace, Run, Side, save_run
 
 CYCLE = 4e-6
 TILE = "encoder1.f.r0c0"
@@ -340,6 +340,8 @@ def test_a_build_takes_one_name(tmp_path):
 
 
 def test_importing_plot_loads_neither_pyplot_nor_torch_nor_pandas():
-    code = "import sys, hvae_mnn.plot; print({'matplotlib.pyplot', 'torch', 'pandas', 'dask'} & set(sys.modules))"
+    code = (
+        "import sys, hvae_mnn.reports.plot; print({'matplotlib.pyplot', 'torch', 'pandas', 'dask'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.stdout.strip() == "set()", done.stderr

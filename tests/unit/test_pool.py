@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from hvae_mnn.engines.pool import WorkerPool
 from hvae_mnn.errors import EngineError, SentenceError
+from hvae_mnn.runtime.workers import WorkerPool
 
 
 class Counter:
@@ -149,7 +149,7 @@ def test_closing_ends_the_processes_and_twice_is_fine(pool: WorkerPool) -> None:
 @pytest.mark.timeout(30)
 def test_workers_end_with_their_parent() -> None:
     """The parent is gone without a word; its workers see the pipe close."""
-    code = f"import os; from hvae_mnn.engines.pool import WorkerPool; pool = WorkerPool('{__name__}:Counter', 1); "
+    code = f"import os; from hvae_mnn.runtime.workers import WorkerPool; pool = WorkerPool('{__name__}:Counter', 1); "
     code += "print(pool.call('pid', [()])[0], flush=True); os._exit(0)"
     path = {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(

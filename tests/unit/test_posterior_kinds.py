@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvae_mnn.model.evaluation import evaluate_honest, evaluate_paper
-from hvae_mnn.model.information import mean_kl_steps, mutual_information
-from hvae_mnn.model.losses import kl_between, kl_divergence
-from hvae_mnn.model.planar import count_parameters, planar_flow, planar_inverse
-from hvae_mnn.model.posteriors import Posterior, encode_sentences, reconstruction
-from hvae_mnn.model.refinement import fit_gaussian, langevin, refine
-from hvae_mnn.model.sampling import say_from_prior
-from hvae_mnn.model.step_prior import follow_prior
-from hvae_mnn.model.vae import ModelConfig, TextVae, best_token, pad_batch
+from hvae_mnn.model.evaluation.evaluate import evaluate_honest, evaluate_paper
+from hvae_mnn.model.evaluation.information import mean_kl_steps, mutual_information
+from hvae_mnn.model.evaluation.posteriors import Posterior, encode_sentences, reconstruction
+from hvae_mnn.model.evaluation.sampling import say_from_prior
+from hvae_mnn.model.network.losses import kl_between, kl_divergence
+from hvae_mnn.model.network.planar import count_parameters, planar_flow, planar_inverse
+from hvae_mnn.model.network.refinement import fit_gaussian, langevin, refine
+from hvae_mnn.model.network.step_prior import follow_prior
+from hvae_mnn.model.network.vae import ModelConfig, TextVae, best_token, pad_batch
 
 SENTENCES = [(4, 5, 6), (7, 4), (8, 8, 5, 9, 6)]
 KINDS: dict[str, dict[str, Any]] = {
@@ -93,7 +93,7 @@ def test_searched_posteriors_come_in_smaller_batches(monkeypatch: pytest.MonkeyP
     whole = encode_sentences(model, SENTENCES)
     infer = TextVae.infer
     monkeypatch.setattr(TextVae, "infer", lambda self, tokens: widths.append(len(tokens)) or infer(self, tokens))
-    monkeypatch.setattr("hvae_mnn.model.posteriors._SEARCHED", 12 * 10)
+    monkeypatch.setattr("hvae_mnn.model.evaluation.posteriors._SEARCHED", 12 * 10)
 
     parts = encode_sentences(model, SENTENCES)
 

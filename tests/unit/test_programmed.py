@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from making import inflate_array, make_build
 
+from hvae_mnn.circuit.programming import GAVE_UP, REACHED, STUCK, Written
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.physics.programming import GAVE_UP, REACHED, STUCK, Written
-from hvae_mnn.plot import plot_artifact, plot_programmed
-from hvae_mnn.program import program_build
-from hvae_mnn.programmed import Programmed, Sample, load_programmed, save_programmed
+from hvae_mnn.experiments.program import program_build
+from hvae_mnn.experiments.programmed import Programmed, Sample, load_programmed, save_programmed
+from hvae_mnn.reports.plot import plot_artifact, plot_programmed
 
 SHAPES = {"encoder1.h.r0c0": (3, 4), "decoder.h.r0c0": (2, 4)}
 CELLS, PICKED = 20, np.array([1, 5, 13])

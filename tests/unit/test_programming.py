@@ -5,10 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from hvae_mnn.errors import HardwareError
-from hvae_mnn.hardware import HardwareConfig
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.programming import (
+from hvae_mnn.circuit.programming import (
     GAVE_UP,
     REACHED,
     STUCK,
@@ -18,7 +15,10 @@ from hvae_mnn.physics.programming import (
     fit_error_model,
     write_verify,
 )
-from hvae_mnn.physics.variation import error_moments, stuck_cells
+from hvae_mnn.circuit.variation import error_moments, stuck_cells
+from hvae_mnn.errors import HardwareError
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
 
 Array = NDArray[np.float64]
 

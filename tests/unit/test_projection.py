@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from hvae_mnn.model.corpus import PAD, SOS
-from hvae_mnn.model.projection import Projection
-from hvae_mnn.model.vae import best_token
+from hvae_mnn.digital.projection import Projection
+from hvae_mnn.model.network.vae import best_token
+from hvae_mnn.model.text.corpus import PAD, SOS
 
 RNG = np.random.default_rng(5)
 

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from hvae_mnn.model.protocols import (
+from hvae_mnn.model.evaluation.protocols import (
     PTB_PAPER,
     Estimate,
     HonestColumn,

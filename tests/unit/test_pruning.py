@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from hvae_mnn.compiler.estimate import estimate_build
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.errors import CheckpointError
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.pruning import (
+from hvae_mnn.experiments.pruned_units import (
     Activity,
     Kept,
     check_prunable,
@@ -22,7 +20,9 @@ from hvae_mnn.model.pruning import (
     latent_moments,
     prune_units,
 )
-from hvae_mnn.model.vae import TextVae, pad_batch
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.model.checkpoint import Checkpoint
+from hvae_mnn.model.network.vae import TextVae, pad_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,14 +6,14 @@ from making import layer_inputs, make_build, make_checkpoint
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from hvae_mnn.build import Build
+from hvae_mnn.circuit.converters import Converter
+from hvae_mnn.circuit.plan import LayerPlan, row_inputs
+from hvae_mnn.compiler.build import Build
 from hvae_mnn.compiler.ranges import choose_full_scale
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.errors import HardwareError
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.converters import Converter
-from hvae_mnn.plan import LayerPlan, row_inputs
+from hvae_mnn.hardware.files import load_hardware
 
 GAUSSIAN = norm.ppf((np.arange(40_000) + 0.5) / 40_000)
 

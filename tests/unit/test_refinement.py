@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvae_mnn.model.batches import pad_batch
 from hvae_mnn.model.config import ModelConfig
-from hvae_mnn.model.objectives import find_objective
-from hvae_mnn.model.refinement import refine
-from hvae_mnn.model.vae import TextVae
+from hvae_mnn.model.network.batches import pad_batch
+from hvae_mnn.model.network.refinement import refine
+from hvae_mnn.model.network.vae import TextVae
+from hvae_mnn.model.training.objectives import find_objective
 
 LARGEST = 5.0  # norm of a sentence's gradient (Kim et al. 2018)
 

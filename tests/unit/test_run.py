@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from making import inflate_array, make_build
 
+from hvae_mnn.circuit.converters import Converter
 from hvae_mnn.engines.base import EngineInfo, Reading, Waveform
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.physics.converters import Converter
-from hvae_mnn.run import LayerTrace, Run, Side, is_run, load_run, save_run
+from hvae_mnn.simulation.run import LayerTrace, Run, Side, is_run, load_run, save_run
 
 
 def side(words: str) -> Side:

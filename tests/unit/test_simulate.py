@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from making import make_build, make_checkpoint, random_sentences
 
+from hvae_mnn.digital.gates import CellState, next_state
 from hvae_mnn.engines.base import Reading
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.errors import EngineError, SentenceError
-from hvae_mnn.model.cells import CellState, next_state
-from hvae_mnn.model.corpus import EOS, SOS
-from hvae_mnn.orchestrator import DigitalHalf, Simulation
-from hvae_mnn.run import Run
-from hvae_mnn.simulate import (
+from hvae_mnn.model.text.corpus import EOS, SOS
+from hvae_mnn.simulation.orchestrator import DigitalHalf, Simulation
+from hvae_mnn.simulation.run import Run
+from hvae_mnn.simulation.sentence import (
     draw_noise,
     open_engine,
     read_sentence,

@@ -12,15 +12,16 @@ import psutil
 import pytest
 from making import make_build
 
-from hvae_mnn import doctor
-from hvae_mnn.build import Build
-from hvae_mnn.engines import ngspice, spice
+from hvae_mnn.compiler.build import Build
+from hvae_mnn.engines import doctor
 from hvae_mnn.engines.base import DeckSource, ReadCycle
-from hvae_mnn.engines.pool import WorkerPool
-from hvae_mnn.engines.spice import SpiceEngine, describe_ngspice
-from hvae_mnn.engines.spice_worker import SpiceWorker
+from hvae_mnn.engines.spice import binding as ngspice
+from hvae_mnn.engines.spice import engine as spice
+from hvae_mnn.engines.spice.engine import SpiceEngine, describe_ngspice
+from hvae_mnn.engines.spice.worker import SpiceWorker
 from hvae_mnn.errors import ArtifactError, EngineError
-from hvae_mnn.simulate import simulate_sentence
+from hvae_mnn.runtime.workers import WorkerPool
+from hvae_mnn.simulation.sentence import simulate_sentence
 
 TILE = "encoder2.h.r0c0"
 NO_SOLUTION = "Bno 0 q I=V(q)*V(q)+1\nRno q 0 1\n"

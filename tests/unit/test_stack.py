@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from making import layer_inputs, make_build
 
+from hvae_mnn.circuit.amplifiers import NoiseSource
+from hvae_mnn.circuit.crossbar import solve_array, solve_transfer
+from hvae_mnn.circuit.plan import row_inputs
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.stack import TileStack
-from hvae_mnn.physics.amplifiers import NoiseSource
-from hvae_mnn.physics.crossbar import solve_array, solve_transfer
-from hvae_mnn.plan import row_inputs
 
 WIRINGS = {
     "lstm": {"hidden": 6},

@@ -13,15 +13,15 @@ import pytest
 from studying import COMMON, IMPORTANCE, TWO_ROWS, parse_study, run_rows, write_corpus
 
 from hvae_mnn.errors import ArtifactError, StudyError, UserError
-from hvae_mnn.folders import lock_folder
+from hvae_mnn.experiments.model_table.plan import _RowTable, read_study
+from hvae_mnn.experiments.model_table.results import COLUMNS
+from hvae_mnn.experiments.model_table.run import Screen, run_study
 from hvae_mnn.model.checkpoint import load_checkpoint
-from hvae_mnn.model.corpus import load_corpus
-from hvae_mnn.model.evaluation import Extent, evaluate
-from hvae_mnn.model.settings import PRESETS
-from hvae_mnn.model.training import TrainConfig, TrainingEvent, train
-from hvae_mnn.study.plan import _RowTable, read_study
-from hvae_mnn.study.results import COLUMNS
-from hvae_mnn.study.run import Screen, run_study
+from hvae_mnn.model.evaluation.evaluate import Extent, evaluate
+from hvae_mnn.model.text.corpus import load_corpus
+from hvae_mnn.model.training.settings import PRESETS
+from hvae_mnn.model.training.train import TrainConfig, TrainingEvent, train
+from hvae_mnn.runtime.folders import lock_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EXAMPLES = Path(__file__).parents[2] / "examples"

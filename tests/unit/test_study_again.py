@@ -10,11 +10,11 @@ import pytest
 from studying import COMMON, TWO_ROWS, parse_study, run_rows, write_corpus
 
 from hvae_mnn.errors import StudyError
-from hvae_mnn.hardware_files import load_hardware
+from hvae_mnn.experiments.model_table.run import Screen
+from hvae_mnn.experiments.prune import prune_model
+from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.checkpoint import load_checkpoint, save_checkpoint
-from hvae_mnn.model.training import TrainingEvent
-from hvae_mnn.prune import prune_model
-from hvae_mnn.study.run import Screen
+from hvae_mnn.model.training.train import TrainingEvent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OTHERWISE = "not shown: measured with another seed or number of sentences"

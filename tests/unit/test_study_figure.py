@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from hvae_mnn.drawing.studies import draw_study
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.plot import plot_artifact
-from hvae_mnn.study.results import COLUMNS, load_results
+from hvae_mnn.experiments.model_table.results import COLUMNS, load_results
+from hvae_mnn.reports.figures.studies import draw_study
+from hvae_mnn.reports.plot import plot_artifact
 
 
 def _line(model: str, protocol: str, status: str = "measured", **values: Any) -> dict[str, Any]:

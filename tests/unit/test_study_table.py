@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from studying import COMMON, parse_study
 
-from hvae_mnn.model.objectives import OBJECTIVES
-from hvae_mnn.model.protocols import PTB_PAPER
-from hvae_mnn.study.results import format_table, make_records
+from hvae_mnn.experiments.model_table.results import format_table, make_records
+from hvae_mnn.model.evaluation.protocols import PTB_PAPER
+from hvae_mnn.model.training.objectives import OBJECTIVES
 
 
 @pytest.fixture

@@ -10,15 +10,15 @@ from making import make_build, make_checkpoint, random_sentences
 from hvae_mnn.compiler.pipeline import compile_model, draw_die
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.errors import EngineError
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.model.corpus import EOS, PAD
-from hvae_mnn.model.posteriors import encode_sentences, reconstruction
-from hvae_mnn.model.vae import pad_batch
-from hvae_mnn.orchestrator import DigitalHalf, Latent, Simulation
-from hvae_mnn.run import share_equal
-from hvae_mnn.simulate import draw_noise
-from hvae_mnn.sweep.bench import TrialBench, _equal_steps, driving, kl_between
-from hvae_mnn.sweep.metrics import LAYERS, METRICS
+from hvae_mnn.experiments.sweep.bench import TrialBench, _equal_steps, driving, kl_between
+from hvae_mnn.experiments.sweep.metrics import LAYERS, METRICS
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.model.evaluation.posteriors import encode_sentences, reconstruction
+from hvae_mnn.model.network.vae import pad_batch
+from hvae_mnn.model.text.corpus import EOS, PAD
+from hvae_mnn.simulation.orchestrator import DigitalHalf, Latent, Simulation
+from hvae_mnn.simulation.run import share_equal
+from hvae_mnn.simulation.sentence import draw_noise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

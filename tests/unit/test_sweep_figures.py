@@ -20,14 +20,14 @@ from matplotlib.figure import Figure
 from sweeping import plan_of
 from test_sweep_summary import SIGMA, make_plan, make_rows
 
-from hvae_mnn.drawing.sweep_axes import choose_scale, find_unit, format_number, place_axis
-from hvae_mnn.drawing.sweeps import draw_studies, plot_sweep, save_sweep
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.sweep import store
-from hvae_mnn.sweep.metrics import METRICS
-from hvae_mnn.sweep.plan import make_study
-from hvae_mnn.sweep.statistics import median_ranks, share_interval
-from hvae_mnn.sweep.store import make_row
+from hvae_mnn.experiments.sweep import store
+from hvae_mnn.experiments.sweep.metrics import METRICS
+from hvae_mnn.experiments.sweep.plan import make_study
+from hvae_mnn.experiments.sweep.statistics import median_ranks, share_interval
+from hvae_mnn.experiments.sweep.store import make_row
+from hvae_mnn.reports.figures.sweep_axes import choose_scale, find_unit, format_number, place_axis
+from hvae_mnn.reports.figures.sweeps import draw_studies, plot_sweep, save_sweep
 
 SIGMAS = (0.0, 0.02, 0.05, 0.1)
 
@@ -430,7 +430,7 @@ def test_a_saved_sweep_is_plotted_by_study_without_loading_torch_or_dask(tmp_pat
     ]
     store.save_sweep(plan, pa.Table.from_pylist(rows, schema=store.row_schema(plan)), None, tmp_path / "sweep")
     code = (
-        "import sys; from pathlib import Path; from hvae_mnn.plot import plot_artifact\n"
+        "import sys; from pathlib import Path; from hvae_mnn.reports.plot import plot_artifact\n"
         f"files = plot_artifact(Path({str(tmp_path / 'sweep')!r}), ['elbo'], Path({str(tmp_path / 'a.png')!r}))\n"
         "print([file.name for file in files], {'torch', 'dask', 'matplotlib.pyplot'} & set(sys.modules))"
     )

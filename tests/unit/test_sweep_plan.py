@@ -11,9 +11,9 @@ from making import make_checkpoint
 from sweeping import plan_of
 
 from hvae_mnn.errors import HardwareError, SweepError
-from hvae_mnn.hardware_files import load_hardware, override_hardware
-from hvae_mnn.sweep.plan import Axis, Study, SweepPlan, make_study, read_studies
-from hvae_mnn.sweep.sentences import draw_sentences
+from hvae_mnn.experiments.sweep.plan import Axis, Study, SweepPlan, make_study, read_studies
+from hvae_mnn.experiments.sweep.sentences import draw_sentences
+from hvae_mnn.hardware.files import load_hardware, override_hardware
 
 FILE = """
 trials = 100

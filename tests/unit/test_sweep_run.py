@@ -19,13 +19,13 @@ import pytest
 from distributed import Client, LocalCluster
 from sweeping import FAKE, REFUSES, SLOW, assert_same, make_studies, plan_of, stored, sweep
 
-from hvae_mnn import interrupts
 from hvae_mnn.errors import ArtifactError, EngineError
-from hvae_mnn.interrupts import Interrupts
-from hvae_mnn.sweep import run, store
-from hvae_mnn.sweep.cluster import BenchInputs, local_client, remote_client
-from hvae_mnn.sweep.run import chosen_for_check
-from hvae_mnn.sweep.store import Parts, Sweep, SweepStore, load_sweep
+from hvae_mnn.experiments.sweep import run, store
+from hvae_mnn.experiments.sweep.cluster import BenchInputs, local_client, remote_client
+from hvae_mnn.experiments.sweep.run import chosen_for_check
+from hvae_mnn.experiments.sweep.store import Parts, Sweep, SweepStore, load_sweep
+from hvae_mnn.runtime import interrupts
+from hvae_mnn.runtime.interrupts import Interrupts
 
 PLAN, POINTS = plan_of()
 
@@ -166,7 +166,7 @@ def test_a_full_disk_leaves_nothing_with_the_workers(
 
 
 def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hvae_mnn.sweep.cluster._PATIENCE", 0.5)
+    monkeypatch.setattr("hvae_mnn.experiments.sweep.cluster._PATIENCE", 0.5)
     for address, said in (("tcp://127.0.0.1:1", "cannot be reached"), ("nothing://x", "cannot be reached")):
         with pytest.raises(EngineError, match=said) as caught:
             sweep(tmp_path / "out", PLAN, POINTS, scheduler=address)
@@ -177,7 +177,7 @@ def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_no_half_made_client_is_left_to_the_garbage_collector(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would close itself when it is collected, and wait for ever if that is while Dask holds its lock."""
-    monkeypatch.setattr("hvae_mnn.sweep.cluster._PATIENCE", 0.5)
+    monkeypatch.setattr("hvae_mnn.experiments.sweep.cluster._PATIENCE", 0.5)
     gc.disable()
     try:
         for address in ("tcp://127.0.0.1:1", "nothing://x", "127.0.0.1:port"):

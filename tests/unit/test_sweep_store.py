@@ -12,10 +12,10 @@ import pytest
 from sweeping import FakeBench, assert_same, make_studies, plan_of, stored, sweep
 
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.sweep import store
-from hvae_mnn.sweep.metrics import METRICS
-from hvae_mnn.sweep.plan import Point, SweepPlan
-from hvae_mnn.sweep.store import COMPARISON, Parts, SweepStore, is_sweep, load_sweep, make_row, row_schema
+from hvae_mnn.experiments.sweep import store
+from hvae_mnn.experiments.sweep.metrics import METRICS
+from hvae_mnn.experiments.sweep.plan import Point, SweepPlan
+from hvae_mnn.experiments.sweep.store import COMPARISON, Parts, SweepStore, is_sweep, load_sweep, make_row, row_schema
 
 KEYS = ["device.sigma", "array.scheme", "array.tile_rows", "array.tile_columns"]
 PLAN, POINTS = plan_of()

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from scipy.stats import bootstrap, norm
 
-from hvae_mnn.sweep.metrics import METRICS
-from hvae_mnn.sweep.statistics import (
+from hvae_mnn.experiments.sweep.metrics import METRICS
+from hvae_mnn.experiments.sweep.statistics import (
     count_resamples,
     crossing_interval,
     find_crossing,
@@ -21,8 +21,8 @@ from hvae_mnn.sweep.statistics import (
     resample_means,
     share_interval,
 )
-from hvae_mnn.sweep.summary import FirstLoss, MetricSummary, Summary, is_numeric, summarise, summarise_study
-from hvae_mnn.sweep.table import print_summary
+from hvae_mnn.experiments.sweep.summary import FirstLoss, MetricSummary, Summary, is_numeric, summarise, summarise_study
+from hvae_mnn.reports.sweep_table import print_summary
 
 SIGMA = "device.sigma"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.physics.variation import error_moments, program_conductances, stuck_cells
+from hvae_mnn.circuit.variation import error_moments, program_conductances, stuck_cells
+from hvae_mnn.hardware.files import load_hardware
 
 SHAPE = (200, 150)  # 30,000 cells
 

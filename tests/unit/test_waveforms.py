@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from support import parse_raw
 
+from hvae_mnn.engines.spice.recording import Recording
+from hvae_mnn.engines.spice.waveforms import WaveformFiles, WaveformFolder, holds_only_waveforms, read_waveform
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.recording import Recording
-from hvae_mnn.waveforms import WaveformFiles, WaveformFolder, holds_only_waveforms, read_waveform
 
 CYCLE = 4e-6
 TILES = ("encoder1.f.r0c0", "decoder.n_x.r2c1")

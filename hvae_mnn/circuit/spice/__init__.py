@@ -1,0 +1,1 @@
+"""One tile as SPICE text, and the names of its nodes."""

@@ -1,0 +1,1 @@
+"""The controller: gates and cell state, fixed point, vocabulary projection."""

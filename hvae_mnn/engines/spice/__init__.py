@@ -1,0 +1,1 @@
+"""Resident ngspice in worker processes."""

@@ -1,0 +1,1 @@
+"""Every number of the circuit: sections, units, phases of a cycle, rules, files, presets."""

@@ -1,0 +1,1 @@
+"""How a checkpoint's arrays lie in files, read without torch."""

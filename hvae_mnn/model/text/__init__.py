@@ -1,0 +1,1 @@
+"""Words: corpora, vocabularies and the grammar."""

@@ -1,0 +1,1 @@
+"""Sentences on an engine: the step loop, a Run, its journal."""
