@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 
 from hvae_mnn.circuit.converters import Converter
-from hvae_mnn.circuit.encoding import PULSE_START, pulse_time
 from hvae_mnn.circuit.integrator import solve_pulses
 from hvae_mnn.circuit.plan import TilePlan, row_inputs
 from hvae_mnn.circuit.spice.tile_deck import format_cycle
@@ -31,6 +30,7 @@ from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.compiler.shipped import open_model
 from hvae_mnn.engines.spice.binding import Ngspice, load_ngspice
 from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.hardware.timing import PULSE_START, pulse_time
 
 TOLERANCE = 1e-3  # of full scale
 

@@ -19,7 +19,14 @@ from matplotlib.patches import Patch
 
 from hvae_mnn.circuit.amplifiers import feedback_capacitance
 from hvae_mnn.circuit.crossbar import solve_array
-from hvae_mnn.circuit.encoding import (
+from hvae_mnn.compiler.build import Build, save_build
+from hvae_mnn.compiler.pipeline import compile_model
+from hvae_mnn.compiler.shipped import open_model
+from hvae_mnn.engines.base import Waveform
+from hvae_mnn.engines.software import SoftwareEngine
+from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.hardware.timing import (
     ENABLE_STOP,
     PULSE_SHARE,
     PULSE_START,
@@ -28,13 +35,6 @@ from hvae_mnn.circuit.encoding import (
     SAMPLE_STOP,
     pulse_time,
 )
-from hvae_mnn.compiler.build import Build, save_build
-from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.compiler.shipped import open_model
-from hvae_mnn.engines.base import Waveform
-from hvae_mnn.engines.software import SoftwareEngine
-from hvae_mnn.engines.spice.engine import SpiceEngine
-from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.reports.figures.style import COLOURS, WIDTH, figure_style, save_figure
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.constants import Boltzmann
 
-from hvae_mnn.circuit.encoding import RESET_STOP, SAMPLE_STOP, pulse_time
 from hvae_mnn.circuit.plan import TilePlan
 from hvae_mnn.circuit.variation import keyed_stream
 from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.timing import RESET_STOP, SAMPLE_STOP, pulse_time
 
 Array = NDArray[np.float64]
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from hvae_mnn.circuit.amplifiers import NoiseSource
 from hvae_mnn.circuit.crossbar import Transfer, cell_reach
-from hvae_mnn.circuit.encoding import LONGEST_PULSE
 from hvae_mnn.circuit.integrator import PulseTransfer
 from hvae_mnn.circuit.plan import Tile
 from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.timing import LONGEST_PULSE
 
 Array = NDArray[np.float64]
 

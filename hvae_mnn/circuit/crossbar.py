@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.circuit.amplifiers import amplifier_offsets
-from hvae_mnn.circuit.encoding import PULSE_SHARE, PULSE_START, SAMPLE_STOP
 from hvae_mnn.circuit.plan import Tile
 from hvae_mnn.circuit.wires import PortAdmittance, RowLines, solve_ports
 from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.timing import PULSE_SHARE, PULSE_START, SAMPLE_STOP
 
 Array = NDArray[np.float64]
 

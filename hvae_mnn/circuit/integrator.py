@@ -20,7 +20,9 @@ from scipy.linalg import expm
 
 from hvae_mnn.circuit.amplifiers import amplifier_offsets, feedback_capacitance
 from hvae_mnn.circuit.crossbar import Transfer, solve_array, solve_transfer
-from hvae_mnn.circuit.encoding import (
+from hvae_mnn.circuit.plan import Tile, TilePlan
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.timing import (
     LONGEST_PULSE,
     PULSE_SHARE,
     PULSE_START,
@@ -30,8 +32,6 @@ from hvae_mnn.circuit.encoding import (
     pulse_ticks,
     pulse_time,
 )
-from hvae_mnn.circuit.plan import Tile, TilePlan
-from hvae_mnn.hardware.config import HardwareConfig
 
 Array = NDArray[np.float64]
 

@@ -107,8 +107,8 @@ def _simulate_one(
     seed: int,
     workers: int | None,
 ) -> None:
-    from hvae_mnn.runtime.folders import check_replaceable
-    from hvae_mnn.simulation.journal import Journal, unfinished_folder
+    from hvae_mnn.runtime.folders import check_replaceable, unfinished_folder
+    from hvae_mnn.simulation.journal import Journal
     from hvae_mnn.simulation.run import may_replace_run, save_run
     from hvae_mnn.simulation.sentence import hash_build, read_sentence, simulate_sentence
 
@@ -158,7 +158,8 @@ def _simulate_file(
     seed: int,
     workers: int | None,
 ) -> None:
-    from hvae_mnn.simulation.journal import Journal, unfinished_folder
+    from hvae_mnn.runtime.folders import unfinished_folder
+    from hvae_mnn.simulation.journal import Journal
     from hvae_mnn.simulation.sentence import hash_build
     from hvae_mnn.simulation.sentences import (
         DEFAULT_BATCH,

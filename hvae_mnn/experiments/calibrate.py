@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.circuit.encoding import cycles_per_read
 from hvae_mnn.circuit.plan import LayerPlan
 from hvae_mnn.compiler.build import Build, check_only_build, load_build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
@@ -17,6 +16,7 @@ from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.errors import CorpusError
 from hvae_mnn.hardware.files import override_hardware
+from hvae_mnn.hardware.timing import cycles_per_read
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.text.corpus import UNK, Corpus, Sentence, load_corpus
 from hvae_mnn.runtime.progress import Progress

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from hvae_mnn.compiler.estimate import estimate_build
 from hvae_mnn.errors import ArtifactError, CorpusError, UserError
 from hvae_mnn.experiments.calibrate import calibrated, check_words, choose_sentences
-from hvae_mnn.experiments.pruned_units import (
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hvae_mnn.model.evaluation.information import ACTIVE_VARIANCE
+from hvae_mnn.model.evaluation.measures import measure_all
+from hvae_mnn.model.evaluation.posteriors import encode_sentences, reconstruction
+from hvae_mnn.model.evaluation.pruned_units import (
     Kept,
     check_prunable,
     choose_units,
@@ -20,11 +25,6 @@ from hvae_mnn.experiments.pruned_units import (
     latent_moments,
     prune_units,
 )
-from hvae_mnn.hardware.config import HardwareConfig
-from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from hvae_mnn.model.evaluation.information import ACTIVE_VARIANCE
-from hvae_mnn.model.evaluation.measures import measure_all
-from hvae_mnn.model.evaluation.posteriors import encode_sentences, reconstruction
 from hvae_mnn.model.layers import LAYERS
 from hvae_mnn.model.text.corpus import Corpus, Sentence, choose, load_corpus
 from hvae_mnn.runtime.progress import Progress

@@ -1,18 +1,16 @@
 """Hardware from TOML: presets of the package, files of the user's, and `--set section.key=value`."""
 
-import difflib
-import math
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from hvae_mnn.errors import HardwareError, UserError
+from hvae_mnn.errors import HardwareError
 from hvae_mnn.hardware.config import AistMemristor, HardwareConfig, StaticMemristor
 from hvae_mnn.hardware.rules import check_hardware
 from hvae_mnn.runtime.resources import presets_folder
+from hvae_mnn.runtime.toml import did_you_mean, parse_value, read_toml
 
 _MODELS: dict[str, type[BaseModel]] = {"aist": AistMemristor, "static": StaticMemristor}
 
@@ -113,16 +111,6 @@ def _preset_list() -> str:
     return ", ".join(preset_names())
 
 
-def read_toml(path: Path, what: str, error_type: type[UserError]) -> dict[str, Any]:
-    """Read a TOML file; what is wrong with it is said in one line, as an error of the given type."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise error_type(f"{what} {path}: not valid TOML: {error}") from None
-    except OSError as error:
-        raise error_type(f"{what} {path}: cannot be read: {error.strerror}") from None
-
-
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     """Apply one `section.key=value` to the tree, in place."""
     key, equals, text = override.partition("=")
@@ -133,17 +121,6 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     if not isinstance(values, dict):
         raise HardwareError(f"--set {override}: {section} is {values!r} in the file; expected a section, [{section}]")
     values[name] = parse_value(text.strip())
-
-
-def parse_value(text: str) -> Any:
-    """Read a value as `--set` gives it: TOML; `none` unsets, and a bare word is a string."""
-    if text.lower() == "none":
-        return None
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-    return text if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -179,9 +156,3 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     """Return the section that an annotation allows, `X` or `X | None`."""
     kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
     return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
-
-
-def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """Return what an error adds where a word is close to a known name."""
-    close = difflib.get_close_matches(word, list(names), n=1)
-    return f"; did you mean {close[0]}?" if close else ""

@@ -1,8 +1,8 @@
 """The rules that refuse a configuration whose parts contradict each other or the device."""
 
-from hvae_mnn.circuit.encoding import LONGEST_PULSE, PULSE_SHARE, PULSE_START, SAMPLE_STOP, pulse_ticks
 from hvae_mnn.errors import HardwareError
 from hvae_mnn.hardware.config import HardwareConfig, StaticMemristor
+from hvae_mnn.hardware.timing import LONGEST_PULSE, PULSE_SHARE, PULSE_START, SAMPLE_STOP, pulse_ticks
 from hvae_mnn.hardware.units import show
 
 

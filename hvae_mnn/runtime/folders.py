@@ -77,6 +77,11 @@ def write_file(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
+def unfinished_folder(out: Path) -> Path:
+    """Return where what is not finished yet of a result that shall lie at `out` is kept."""
+    return out.with_name(out.name + ".unfinished")
+
+
 def holds_only(folder: Path, names: Collection[str]) -> bool:
     """Say whether nothing but `names` lies in a folder, so that replacing it loses nothing of the user's."""
     return {entry.name for entry in folder.iterdir()} <= set(names)

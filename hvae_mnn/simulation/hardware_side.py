@@ -1,7 +1,6 @@
 """A Build on an engine as what `evaluate` measures in place of the software model."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +10,9 @@ from hvae_mnn.digital.projection import weigh_sentences
 from hvae_mnn.engines.base import Engine
 from hvae_mnn.model.config import ModelConfig
 from hvae_mnn.model.evaluation.posteriors import Posterior
-from hvae_mnn.model.evaluation.sides import posterior_of_arrays
+from hvae_mnn.model.evaluation.sides import Latents, posterior_of_arrays
 from hvae_mnn.model.text.corpus import EOS, Sentence
 from hvae_mnn.simulation.orchestrator import DigitalHalf, Latent, Simulation
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Array = NDArray[np.float64]
 
@@ -54,7 +50,7 @@ class HardwareSide:
     def costs(
         self,
         sentences: Sequence[Sentence],
-        latents: "Sequence[Tensor]",
+        latents: Latents,
         report: Callable[[int, int], None] | None = None,
     ) -> Array:
         """Return -log p(x | z) of each sentence, nats."""
@@ -67,7 +63,7 @@ class HardwareSide:
                 report(done, len(sentences))
         return costs
 
-    def forced(self, sentences: Sequence[Sentence], latents: "Sequence[Tensor]") -> list[Sentence]:
+    def forced(self, sentences: Sequence[Sentence], latents: Latents) -> list[Sentence]:
         """Return the most likely word at each place."""
         found = {
             place: words
@@ -76,23 +72,23 @@ class HardwareSide:
         }
         return [found[place] for place in range(len(sentences))]
 
-    def speak(self, latents: "Sequence[Tensor]", report: Callable[[int, int], None] | None = None) -> list[Sentence]:
+    def speak(self, latents: Latents, report: Callable[[int, int], None] | None = None) -> list[Sentence]:
         """Return what is said from each z."""
         said: list[Sentence] = []
         for start in range(0, len(latents), ROWS):
             self._begin()
-            said += self._simulation.speak([_given(z) for z in latents[start : start + ROWS]], expected=0)
+            said += self._simulation.speak(_given(latents[start : start + ROWS]), expected=0)
             if report is not None:
                 report(len(said), len(latents))
         return said
 
     def _read_along(
-        self, sentences: Sequence[Sentence], latents: "Sequence[Tensor]"
+        self, sentences: Sequence[Sentence], latents: Latents
     ) -> Iterator[tuple[list[int], list[Sentence], Array]]:
         """Yield the places of a batch, the most likely words of each sentence, and each one's -log p."""
         for places in self._together(sentences):
             some = [sentences[place] for place in places]
-            hidden = self._simulation.read_along(some, [_given(latents[place]) for place in places])
+            hidden = self._simulation.read_along(some, _given([latents[place] for place in places]))
             best, costs = weigh_sentences(self._digital.projection, hidden, [(*ids, EOS) for ids in some])
             yield places, best, costs
 
@@ -108,7 +104,7 @@ class HardwareSide:
         self._batches += 1
 
 
-def _given(z: "Tensor") -> Latent:
-    """Return a latent that is known, (S, L)."""
-    values: Array = z.double().numpy()
-    return Latent(values, np.full_like(values, -np.inf), values)
+def _given(latents: Latents) -> list[Latent]:
+    """Return latents that are known, (S, L) each."""
+    values = [z.double().numpy() for z in latents]
+    return [Latent(z, np.full_like(z, -np.inf), z) for z in values]

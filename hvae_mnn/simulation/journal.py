@@ -34,11 +34,6 @@ _PARTS = ("codes", "analog", "clipped")
 _STEP = re.compile(r"(?P<batch>\d{6})-(?P<step>\d{6})-(?P<layers>[\w+]+)\.npz")
 
 
-def unfinished_folder(out: Path) -> Path:
-    """Return where the journal of a simulation that shall write `out` lies."""
-    return out.with_name(out.name + ".unfinished")
-
-
 class Journal:
     """Readings and results of a simulation that may be interrupted; to be used in a `with` block.
 

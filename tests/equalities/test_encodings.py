@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from making import layer_inputs, make_build
 
-from hvae_mnn.circuit.encoding import LONGEST_PULSE, cycles_per_read
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.spice.engine import SpiceEngine
+from hvae_mnn.hardware.timing import LONGEST_PULSE, cycles_per_read
 
 SCHEMES = ("paired", "reference-column", "differential")
 ENCODINGS = ("amplitude", "pulse-width", "bit-serial")

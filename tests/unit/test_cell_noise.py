@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from hvae_mnn.circuit.cell_noise import CellNoise
 from hvae_mnn.circuit.converters import Converter
 from hvae_mnn.circuit.crossbar import array_lines, cell_reach, solve_transfer
-from hvae_mnn.circuit.encoding import LONGEST_PULSE
 from hvae_mnn.circuit.integrator import solve_tile
 from hvae_mnn.circuit.plan import Tile, TilePlan, row_inputs
 from hvae_mnn.circuit.wires import solve_ports
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.spice.noise import TileNoise
 from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.hardware.timing import LONGEST_PULSE
 
 Array = NDArray[np.float64]
 

@@ -7,25 +7,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hvae_mnn.circuit.converters import Converter
-from hvae_mnn.circuit.encoding import (
+from hvae_mnn.circuit.encoding import cycle_inputs, driver, join_cycles, split_cycles
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.hardware.timing import (
     ENABLE_STOP,
     PULSE_SHARE,
     PULSE_START,
     RESET_STOP,
     SAMPLE_START,
     SAMPLE_STOP,
-    cycle_inputs,
     cycles_per_read,
-    driver,
-    join_cycles,
     pulse_ramp,
     pulse_step,
     pulse_ticks,
     pulse_time,
-    split_cycles,
 )
-from hvae_mnn.hardware.config import HardwareConfig
-from hvae_mnn.hardware.files import load_hardware
 
 Array = NDArray[np.float64]
 

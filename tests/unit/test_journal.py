@@ -16,9 +16,10 @@ from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.spice.engine import SpiceEngine
 from hvae_mnn.engines.spice.recording import Recording
 from hvae_mnn.errors import ArtifactError, EngineError, SentenceError
+from hvae_mnn.runtime.folders import unfinished_folder
 from hvae_mnn.simulation import sentence as simulate
 from hvae_mnn.simulation import sentences as many
-from hvae_mnn.simulation.journal import Journal, unfinished_folder
+from hvae_mnn.simulation.journal import Journal
 from hvae_mnn.simulation.run import Run, load_run, save_run
 from hvae_mnn.simulation.sentence import hash_build, simulate_sentence
 from hvae_mnn.simulation.sentences import read_lines, simulate_lines

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from hvae_mnn.model.evaluation.evaluate import evaluate_honest, evaluate_paper
 from hvae_mnn.model.evaluation.information import mean_kl_steps, mutual_information
+from hvae_mnn.model.evaluation.posterior_kinds import follow_prior
 from hvae_mnn.model.evaluation.posteriors import Posterior, encode_sentences, reconstruction
 from hvae_mnn.model.evaluation.sampling import say_from_prior
 from hvae_mnn.model.network.losses import kl_between, kl_divergence
 from hvae_mnn.model.network.planar import count_parameters, planar_flow, planar_inverse
 from hvae_mnn.model.network.refinement import fit_gaussian, langevin, refine
-from hvae_mnn.model.network.step_prior import follow_prior
 from hvae_mnn.model.network.vae import ModelConfig, TextVae, best_token, pad_batch
 
 SENTENCES = [(4, 5, 6), (7, 4), (8, 8, 5, 9, 6)]

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from hvae_mnn.compiler.estimate import estimate_build
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.errors import CheckpointError
-from hvae_mnn.experiments.pruned_units import (
+from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.model.checkpoint import Checkpoint
+from hvae_mnn.model.evaluation.pruned_units import (
     Activity,
     Kept,
     check_prunable,
@@ -20,8 +22,6 @@ from hvae_mnn.experiments.pruned_units import (
     latent_moments,
     prune_units,
 )
-from hvae_mnn.hardware.files import load_hardware
-from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.network.vae import TextVae, pad_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,23 +16,22 @@ from numpy.typing import NDArray
 from hvae_mnn.circuit.amplifiers import amplifier_offsets, feedback_capacitance
 from hvae_mnn.circuit.converters import ADC_ERRORS, DAC_ERRORS, Converter, draw_errors
 from hvae_mnn.circuit.crossbar import solve_array
-from hvae_mnn.circuit.encoding import (
+from hvae_mnn.circuit.encoding import driver, split_cycles
+from hvae_mnn.circuit.plan import BIAS, LayerPlan, Tile
+from hvae_mnn.circuit.spice.array_deck import emit_array
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.timing import (
     ENABLE_STOP,
     PULSE_START,
     RESET_STOP,
     SAMPLE_START,
     SAMPLE_STOP,
     cycles_per_read,
-    driver,
     pulse_ramp,
     pulse_step,
     pulse_ticks,
     pulse_time,
-    split_cycles,
 )
-from hvae_mnn.circuit.plan import BIAS, LayerPlan, Tile
-from hvae_mnn.circuit.spice.array_deck import emit_array
-from hvae_mnn.hardware.config import HardwareConfig
 
 Array = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.circuit.converters import Converter
-from hvae_mnn.circuit.encoding import add_cycles, cycles_per_read, driver, join_cycles, split_cycles
+from hvae_mnn.circuit.encoding import add_cycles, driver, join_cycles, split_cycles
 from hvae_mnn.circuit.plan import BIAS, LayerPlan, TilePlan, row_inputs
 from hvae_mnn.circuit.spice.tile_deck import format_cycle
 from hvae_mnn.compiler.build import Build
@@ -15,6 +15,7 @@ from hvae_mnn.engines.spice.noise import TileNoise
 from hvae_mnn.engines.spice.recording import Recording, choose_tiles
 from hvae_mnn.engines.spice.waveforms import WaveformFiles
 from hvae_mnn.errors import ArtifactError, EngineError
+from hvae_mnn.hardware.timing import cycles_per_read
 from hvae_mnn.runtime.progress import Progress
 from hvae_mnn.runtime.workers import WorkerPool, core_count
 

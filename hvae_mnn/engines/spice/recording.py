@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hvae_mnn.circuit.encoding import cycles_per_read, pulse_step
 from hvae_mnn.circuit.plan import LayerPlan
 from hvae_mnn.circuit.spice.tile_deck import saved_nodes
 from hvae_mnn.compiler.build import Build
 from hvae_mnn.errors import ArtifactError
 from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.timing import cycles_per_read, pulse_step
 
 DEFAULT_LIMIT = 2e9
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hvae_mnn.errors import StudyError, UserError
-from hvae_mnn.hardware.files import did_you_mean, read_toml
 from hvae_mnn.model.training.settings import PRESETS, TrainConfig, make_config
+from hvae_mnn.runtime.toml import did_you_mean, read_toml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _OWN_FILES = {"study": "study.json", "results": "results.csv"}

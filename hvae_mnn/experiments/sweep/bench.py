@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.circuit.encoding import cycles_per_read
 from hvae_mnn.compiler.build import Build, save_build
 from hvae_mnn.compiler.pipeline import compile_model, draw_die
 from hvae_mnn.digital.projection import Projection, weigh_sentences
@@ -22,6 +21,7 @@ from hvae_mnn.experiments.sweep.dies import DiesSimulation
 from hvae_mnn.experiments.sweep.metrics import METRICS
 from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.hardware.timing import cycles_per_read
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.text.corpus import EOS
 from hvae_mnn.simulation.orchestrator import DigitalHalf, Ids, Latent

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hvae_mnn.errors import SweepError
 from hvae_mnn.experiments.sweep.metrics import METRICS
 from hvae_mnn.hardware.config import HardwareConfig
-from hvae_mnn.hardware.files import did_you_mean, override_hardware, parse_value, read_toml
+from hvae_mnn.hardware.files import override_hardware
+from hvae_mnn.runtime.toml import did_you_mean, parse_value, read_toml
 
 SCHEMA_VERSION = 1
 DEFAULT_TRIALS = 20

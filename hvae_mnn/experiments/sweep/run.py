@@ -37,10 +37,10 @@ from hvae_mnn.experiments.sweep.store import (
 from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.network.threads import one_thread
+from hvae_mnn.runtime.folders import unfinished_folder
 from hvae_mnn.runtime.interrupts import Interrupts
 from hvae_mnn.runtime.progress import Progress
 from hvae_mnn.runtime.workers import core_count
-from hvae_mnn.simulation.journal import unfinished_folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,15 @@ from pydantic import ValidationError
 from hvae_mnn.errors import ArtifactError
 from hvae_mnn.experiments.sweep.metrics import METRICS
 from hvae_mnn.experiments.sweep.plan import SCHEMA_VERSION, Point, SweepPlan, text_of
-from hvae_mnn.runtime.folders import LOCK, check_replaceable, disk_failures, holds_only, lock_folder, written_whole
-from hvae_mnn.simulation.journal import unfinished_folder
+from hvae_mnn.runtime.folders import (
+    LOCK,
+    check_replaceable,
+    disk_failures,
+    holds_only,
+    lock_folder,
+    unfinished_folder,
+    written_whole,
+)
 
 PLAN_FILE, ROWS_FILE, CHECK_FILE = "plan.json", "rows.parquet", "spice_check.parquet"
 COMPARISON = ("values", "equal_codes", "largest_lsb", "largest_analog")

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hvae_mnn.model.network.batches import best_token
 from hvae_mnn.model.network.losses import kl_between, kl_divergence
 from hvae_mnn.model.network.planar import moved_divergence, planar_flow
-from hvae_mnn.model.network.step_prior import follow_prior
 from hvae_mnn.model.network.vae import TextVae, pad_batch
-from hvae_mnn.model.text.corpus import Sentence
+from hvae_mnn.model.text.corpus import SOS, Sentence
 
 STEPS = 2**14
 """Most time steps of a batch, padding included; gates of the paper's sizes are then 64 MiB. Chosen."""
@@ -198,3 +198,30 @@ def without_dropout(model: TextVae) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+
+
+def follow_prior(model: TextVae, eps: Tensor, inputs: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Draw latents from a model's learned prior, each from those before it and the words read.
+
+    Args:
+        model: The model.
+        eps: Standard normal numbers, (B, S, L).
+        inputs: Words that the decoder reads, (B, S); if not given, `<sos>` and then the most likely words.
+
+    Returns:
+        The latents, (B, S, L), and the words read, (B, S + 1) if they are the model's own: `<sos>` comes first, and
+        what follows an `<eos>` has no meaning.
+    """
+    words = torch.full((len(eps), 1), SOS) if inputs is None else inputs
+    before, state, found = eps.new_zeros((len(eps), model.config.hidden_sizes[-1])), None, []
+    for step in range(eps.shape[1]):
+        read = model.decoder_embedding(words[:, step])
+        mu, logvar = model.prior.at_step(read, before)
+        z = mu + torch.exp(logvar / 2) * eps[:, step]
+        found.append(z)
+        joined = torch.cat([read, z], dim=1)[:, None]
+        hidden, state = model.decoder(joined, model.first_state(z) if state is None else state)
+        before = hidden[:, 0]
+        if inputs is None:
+            words = torch.cat([words, best_token(model.output(before))[:, None]], dim=1)
+    return torch.stack(found, dim=1), words

@@ -6,9 +6,8 @@ Shapes: `B` sentences, `S` steps, `L` latent.
 import torch
 from torch import Tensor
 
-from hvae_mnn.model.evaluation.posterior_kinds import without_dropout
+from hvae_mnn.model.evaluation.posterior_kinds import follow_prior, without_dropout
 from hvae_mnn.model.network.batches import said_words
-from hvae_mnn.model.network.step_prior import follow_prior
 from hvae_mnn.model.network.vae import TextVae
 from hvae_mnn.model.text.corpus import Sentence
 

@@ -26,6 +26,8 @@ from hvae_mnn.model.network.vae import TextVae, best_token
 from hvae_mnn.model.text.corpus import Sentence
 
 Array = NDArray[np.float64]
+Latents = Sequence[Tensor]
+"""z of each sentence, (S, L)."""
 
 DRAWS = (1, 5, 50, 500)
 """Draws of z that importance-weighted bounds are averaged over; the largest is a multiple of the others."""
@@ -46,13 +48,13 @@ class Side(Protocol):
     def encode(self, sentences: Sequence[Sentence]) -> list[Posterior]:
         """Return the posterior of each sentence."""
 
-    def costs(self, sentences: Sequence[Sentence], latents: Sequence[Tensor], report: Report | None = None) -> Array:
+    def costs(self, sentences: Sequence[Sentence], latents: Latents, report: Report | None = None) -> Array:
         """Return -log p(x | z) of each sentence, nats, from z of each, (1, L) or (S, L)."""
 
-    def forced(self, sentences: Sequence[Sentence], latents: Sequence[Tensor]) -> list[Sentence]:
+    def forced(self, sentences: Sequence[Sentence], latents: Latents) -> list[Sentence]:
         """Return the most likely word at the place of each word and of `<eos>`, given the true words before it."""
 
-    def speak(self, latents: Sequence[Tensor], report: Report | None = None) -> list[Sentence]:
+    def speak(self, latents: Latents, report: Report | None = None) -> list[Sentence]:
         """Return what is said from each z, (S, L), greedily until `<eos>`, past its end with its last step."""
 
 
@@ -77,13 +79,13 @@ class SoftwareSide:
         """Return the posterior of each sentence."""
         return encode_sentences(self.model, sentences)
 
-    def costs(self, sentences: Sequence[Sentence], latents: Sequence[Tensor], report: Report | None = None) -> Array:
+    def costs(self, sentences: Sequence[Sentence], latents: Latents, report: Report | None = None) -> Array:
         """Return -log p(x | z) of each sentence, nats."""
         found: Array = reconstruction(self.model, sentences, latents, report).numpy()
         return found
 
     @torch.no_grad()
-    def forced(self, sentences: Sequence[Sentence], latents: Sequence[Tensor]) -> list[Sentence]:
+    def forced(self, sentences: Sequence[Sentence], latents: Latents) -> list[Sentence]:
         """Return the most likely word at each place."""
         rows = max(1, SCORES // self.config.vocabulary_size)
         found: dict[int, Sentence] = {}
@@ -97,7 +99,7 @@ class SoftwareSide:
         return [found[place] for place in range(len(sentences))]
 
     @torch.no_grad()
-    def speak(self, latents: Sequence[Tensor], report: Report | None = None) -> list[Sentence]:
+    def speak(self, latents: Latents, report: Report | None = None) -> list[Sentence]:
         """Return what is said from each z."""
         said: list[Sentence] = []
         kind = self.model.output.weight.dtype

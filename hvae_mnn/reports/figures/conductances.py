@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from hvae_mnn.circuit.plan import BIAS, LayerPlan, Tile
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.reports.figures.style import COLOURS, WIDTH, did_you_mean, format_some, format_title
+from hvae_mnn.reports.figures.style import COLOURS, WIDTH, format_some, format_title
+from hvae_mnn.runtime.toml import did_you_mean
 
 if TYPE_CHECKING:
     from hvae_mnn.compiler.build import Build

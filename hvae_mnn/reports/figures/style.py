@@ -1,6 +1,5 @@
 """What all figures share: size, fonts, colours (the colour-blind safe set of Okabe and Ito), and saving."""
 
-import difflib
 import tempfile
 import textwrap
 import warnings
@@ -95,9 +94,3 @@ def format_some(names: Iterable[str], most: int = 4) -> str:
     """Return the first of some names as a list."""
     shown = list(names)
     return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "")
-
-
-def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """Return a hint at the name most like a word, or nothing."""
-    close = difflib.get_close_matches(word, list(names), n=1)
-    return f"; did you mean {close[0]}?" if close else ""

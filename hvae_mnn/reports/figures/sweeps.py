@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from hvae_mnn.errors import ArtifactError
 from hvae_mnn.experiments.sweep.facts import Study, SweepFacts
 from hvae_mnn.experiments.sweep.metrics import METRICS
-from hvae_mnn.reports.figures.style import check_format, did_you_mean, figure_style, format_word, save_figure
+from hvae_mnn.reports.figures.style import check_format, figure_style, format_word, save_figure
 from hvae_mnn.reports.figures.sweep_axes import RMS, YIELD
 from hvae_mnn.reports.figures.sweep_lines import draw_line
 from hvae_mnn.reports.figures.sweep_maps import draw_maps
+from hvae_mnn.runtime.toml import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.reports.figures.style import COLOURS, Canvas, did_you_mean, format_some, format_title, format_word
+from hvae_mnn.reports.figures.style import COLOURS, Canvas, format_some, format_title, format_word
+from hvae_mnn.runtime.toml import did_you_mean
 from hvae_mnn.simulation.run import Run
 
 Array = NDArray[np.float64]

@@ -6,7 +6,6 @@ docs/objectives.md has the table. To add one: a small file with a subclass of `O
 from collections.abc import Iterable, Mapping
 
 from hvae_mnn.errors import TrainingError
-from hvae_mnn.hardware.files import did_you_mean
 from hvae_mnn.model.training.objectives.annealed import Annealed, Cyclical
 from hvae_mnn.model.training.objectives.base import Objective, Option
 from hvae_mnn.model.training.objectives.batch_norm import BatchNorm
@@ -16,6 +15,7 @@ from hvae_mnn.model.training.objectives.lagging import Lagging
 from hvae_mnn.model.training.objectives.learned_prior import LearnedPrior
 from hvae_mnn.model.training.objectives.semi_amortised import SemiAmortised
 from hvae_mnn.model.training.objectives.short_run import ShortRun
+from hvae_mnn.runtime.toml import did_you_mean
 
 __all__ = ["OBJECTIVES", "Objective", "complete_options", "find_objective"]
 
