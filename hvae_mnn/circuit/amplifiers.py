@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.constants import Boltzmann
 
 from hvae_mnn.circuit.plan import TilePlan
-from hvae_mnn.circuit.variation import keyed_stream
+from hvae_mnn.circuit.streams import Purpose, keyed_stream
 from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.hardware.timing import RESET_STOP, SAMPLE_STOP, pulse_time
 
@@ -15,7 +15,6 @@ Array = NDArray[np.float64]
 
 TEMPERATURE = 300.0
 """Of the thermal noise, kelvin."""
-_OFFSET, _NOISE = 0xA0, 0xA1  # purposes of `keyed_stream`; 0xA2 is that of the cells' read noise
 
 
 def amplifier_count(plan: TilePlan) -> int:
@@ -51,7 +50,7 @@ def amplifier_offsets(plan: TilePlan, config: HardwareConfig) -> Array:
     amplifier, count = config.amplifier, amplifier_count(plan)
     if amplifier.gain is None:
         return np.zeros(count)
-    drawn = keyed_stream(config.device.seed, plan.name, _OFFSET).standard_normal(count)
+    drawn = keyed_stream(config.device.seed, plan.name, Purpose.AMPLIFIER_OFFSETS).standard_normal(count)
     return amplifier.offset + amplifier.offset_sigma * drawn
 
 
@@ -108,7 +107,7 @@ class NoiseSource:
     sigma: Array
     seed: int
     tile: str
-    purpose: int = _NOISE
+    purpose: Purpose = Purpose.AMPLIFIER_NOISE
     _stream: np.random.Generator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -18,12 +18,11 @@ from hvae_mnn.circuit.amplifiers import NoiseSource
 from hvae_mnn.circuit.crossbar import Transfer, cell_reach
 from hvae_mnn.circuit.integrator import PulseTransfer
 from hvae_mnn.circuit.plan import Tile
+from hvae_mnn.circuit.streams import Purpose
 from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.hardware.timing import LONGEST_PULSE
 
 Array = NDArray[np.float64]
-
-_CELLS = 0xA2  # purpose of `keyed_stream`
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class CellNoise:
         return cls(
             squares=(config.drive.v_read * sigma * transfer.per_ampere) ** 2 * (reach**2).sum(axis=0),
             longest=LONGEST_PULSE if config.drive.pulsed else np.inf,
-            source=NoiseSource(np.ones(plan.columns), config.device.seed, plan.name, _CELLS),
+            source=NoiseSource(np.ones(plan.columns), config.device.seed, plan.name, Purpose.READ_NOISE),
         )
 
     def power(self, drives: Array) -> Array:

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.circuit.variation import keyed_stream
+from hvae_mnn.circuit.streams import Purpose, keyed_stream
 from hvae_mnn.hardware.config import Adc, Dac
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
-
-DAC_ERRORS, ADC_ERRORS = 0xDA, 0xAD  # purposes of `draw_errors`, apart from those of the cells
 
 _HARMONICS = np.arange(2, 6)
 _STEEPEST = 0.9  # of the profile, LSB per LSB; below 1 a converter stays monotonic
@@ -50,7 +48,9 @@ class ConverterErrors:
         return np.asarray(sum(others, start=first))
 
 
-def draw_errors(settings: Dac | Adc, name: str, purpose: int, count: int, seed: int) -> ConverterErrors | None:
+def draw_converter_errors(
+    settings: Dac | Adc, name: str, purpose: Purpose, count: int, seed: int
+) -> ConverterErrors | None:
     """Return the errors of a tile's converters; None where they have none.
 
     Each converter draws a smooth nonlinearity of its own. Its amplitudes add up to `settings.inl`,
@@ -59,7 +59,7 @@ def draw_errors(settings: Dac | Adc, name: str, purpose: int, count: int, seed: 
     Args:
         settings: Resolution and sizes of the errors; without bits there are none.
         name: The tile's name, which keys its converters.
-        purpose: DAC_ERRORS or ADC_ERRORS.
+        purpose: `DAC_ERRORS` or `ADC_ERRORS`.
         count: Number of converters.
         seed: Seed of every device's error.
     """

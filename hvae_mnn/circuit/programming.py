@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.circuit.memristor import PulseResponse, closed_form_time, conductance_of, state_of
-from hvae_mnn.circuit.variation import keyed_stream, stuck_cells
+from hvae_mnn.circuit.streams import Purpose, keyed_stream
+from hvae_mnn.circuit.variation import stuck_cells
 from hvae_mnn.hardware.cells import ErrorModel, Programming
 from hvae_mnn.hardware.config import AistMemristor, HardwareConfig
 
@@ -23,7 +24,6 @@ Indices = NDArray[np.int64]
 REACHED, GAVE_UP, STUCK = 0, 1, 2
 """How a cell ended: within tolerance, not within `max_pulses`, or without any answer to pulses."""
 
-_DEVICE, _PULSE, _READ = 2, 3, 4
 _SILENT = 8
 """Pulses in a row that a stuck cell does not answer: chosen. Each is twice the one before, 255 times the first in all;
 a cell at the very end of the paper's window needs some 15 times to get under way."""
@@ -90,23 +90,23 @@ class Draws:
         self._tiles, self._seed, self._programming = tuple(tiles), config.device.seed, config.write_pulses()
         stuck = [stuck_cells((size,), name, config)[slice(None) if c is None else c] for name, size, c in self._tiles]
         self.stuck: NDArray[np.int8] = np.concatenate(stuck)
-        self._speed = np.exp(self._programming.rate_d2d * self._normal(_DEVICE, 0)) * (self.stuck == 0)
+        self._speed = np.exp(self._programming.rate_d2d * self._normal(Purpose.PULSE_RESPONSE, 0)) * (self.stuck == 0)
 
     def rates(self, round_: int) -> Array:
         """Return each cell's speed in a round's pulse, as a factor, (cells,); 0 where it is stuck."""
-        rates: Array = self._speed * np.exp(self._programming.rate_c2c * self._normal(_PULSE, round_))
+        rates: Array = self._speed * np.exp(self._programming.rate_c2c * self._normal(Purpose.PULSES, round_))
         return rates
 
     def noise(self, round_: int) -> Array:
         """Return standard normal deviates of a round's read, (cells,)."""
-        return self._normal(_READ, round_)
+        return self._normal(Purpose.VERIFYING_READS, round_)
 
     def start_states(self, config: HardwareConfig) -> Array:
         """Return the states before the first pulse, (cells,): g_min, as after an erase, or where they are stuck."""
         erased = state_of(np.full(self.stuck.shape, config.array.g_min), config.memristor)
         return np.where(self.stuck > 0, 1.0, np.where(self.stuck < 0, 0.0, erased))
 
-    def _normal(self, purpose: int, round_: int) -> Array:
+    def _normal(self, purpose: Purpose, round_: int) -> Array:
         parts = []
         for name, size, chosen in self._tiles:
             normal = keyed_stream(self._seed, name, purpose, round_).standard_normal(size)

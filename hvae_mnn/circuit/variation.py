@@ -1,20 +1,17 @@
-"""What devices hold instead of their targets: programming error, relaxation, stuck cells.
+"""Cell imperfections of a die: programming error, relaxation, stuck cells.
 
 Every cell draws one normal deviate and one uniform one, keyed by seed and tile, whatever the
 kind and size of the error: sweeping a size or a time moves each cell along its own path.
 """
 
-import zlib
-
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_mnn.circuit.streams import Purpose, keyed_stream
 from hvae_mnn.hardware.cells import ErrorModel
 from hvae_mnn.hardware.config import HardwareConfig
 
 Array = NDArray[np.float64]
-
-_ERROR, _STUCK = 0, 1
 
 
 def program_conductances(g_target: Array, name: str, config: HardwareConfig) -> Array:
@@ -26,14 +23,15 @@ def program_conductances(g_target: Array, name: str, config: HardwareConfig) -> 
         config: The hardware, with `device`, `stuck` and `time`.
     """
     lowest, highest = 1 / config.memristor.r_off, 1 / config.memristor.r_on
-    g = _with_error(g_target, keyed_stream(config.device.seed, name, _ERROR).standard_normal(g_target.shape), config)
+    stream = keyed_stream(config.device.seed, name, Purpose.PROGRAMMING_ERROR)
+    g = _with_error(g_target, stream.standard_normal(g_target.shape), config)
     g = np.clip(g, min(lowest, config.array.g_min), max(highest, config.array.g_max))
     return _with_stuck(g, stuck_cells(g_target.shape, name, config), lowest, highest)
 
 
 def stuck_cells(shape: tuple[int, ...], name: str, config: HardwareConfig) -> NDArray[np.int8]:
     """Return which cells of a tile are stuck: 1 at low resistance, -1 at high resistance, 0 free."""
-    chance = keyed_stream(config.device.seed, name, _STUCK).random(shape)
+    chance = keyed_stream(config.device.seed, name, Purpose.STUCK_CELLS).random(shape)
     return (chance < config.stuck.p_lrs).astype(np.int8) - (chance >= 1 - config.stuck.p_hrs).astype(np.int8)
 
 
@@ -67,8 +65,3 @@ def _with_error(g: Array, normal: Array, config: HardwareConfig) -> Array:
 
 def _with_stuck(g: Array, stuck: NDArray[np.int8], lowest: float, highest: float) -> Array:
     return np.where(stuck > 0, highest, np.where(stuck < 0, lowest, g))
-
-
-def keyed_stream(seed: int, name: str, *key: int) -> np.random.Generator:
-    """Return the random numbers of a tile for one purpose; equal keys give equal numbers."""
-    return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(name.encode()), *key]))

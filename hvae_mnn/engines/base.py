@@ -9,9 +9,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.circuit.converters import ADC_ERRORS, Converter, ConverterErrors, draw_errors
-from hvae_mnn.circuit.plan import LayerPlan
-from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.circuit.converters import Converter
 
 Array = NDArray[np.float64]
 
@@ -172,12 +170,3 @@ class ClosingEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def adc_errors(layer: LayerPlan, config: HardwareConfig) -> ConverterErrors | None:
-    """Return the errors of all ADCs of a layer, output after output."""
-    drawn = [draw_errors(config.adc, plan.name, ADC_ERRORS, plan.columns, config.device.seed) for plan in layer.tiles]
-    errors = [each for each in drawn if each is not None]
-    if not errors:
-        return None
-    return ConverterErrors(errors[0].offset, errors[0].gain_error, np.concatenate([each.inl for each in errors]))

@@ -1,6 +1,6 @@
 """The nodal engine: the decks' linear circuit solved in numpy, no simulator needed."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from hvae_mnn.circuit.amplifiers import NoiseSource
 from hvae_mnn.circuit.cell_noise import CellNoise
-from hvae_mnn.circuit.converters import DAC_ERRORS, Converter, ConverterErrors, draw_errors
-from hvae_mnn.circuit.crossbar import Transfer, solve_array
+from hvae_mnn.circuit.converters import Converter, ConverterErrors
+from hvae_mnn.circuit.crossbar import Transfer
+from hvae_mnn.circuit.die import TileErrors, TileNoise, layer_adc_errors
 from hvae_mnn.circuit.encoding import add_cycles, driver, join_cycles, split_cycles
 from hvae_mnn.circuit.integrator import PulseTransfer, solve_tile
 from hvae_mnn.circuit.plan import LayerPlan, Tile, TilePlan, row_inputs
 from hvae_mnn.compiler.build import Build
-from hvae_mnn.engines.base import ClosingEngine, EngineInfo, Reading, adc_errors
+from hvae_mnn.engines.base import ClosingEngine, EngineInfo, Reading
 from hvae_mnn.engines.stack import TileStack
 from hvae_mnn.errors import EngineError
 from hvae_mnn.hardware.config import HardwareConfig
@@ -44,20 +45,20 @@ class NodalEngine(ClosingEngine):
         self.dac, self.adc = Converter(hardware.dac.bits), Converter(hardware.adc.bits)
         self._hardware, self._driver = hardware, driver(hardware)
         self._layers = {layer.name: layer for layer in build.manifest.layers}
-        self._adc_errors = {name: adc_errors(layer, hardware) for name, layer in self._layers.items()}
+        self._adc_errors = {name: layer_adc_errors(layer, hardware) for name, layer in self._layers.items()}
         self._stacks: dict[str, _Stack | None] = {}
         self._tiles: dict[str, _SolvedTile] = {}
         self._sources: list[NoiseSource] = []
         for name, layer in self._layers.items():
             tiles = {plan.name: _solve(build.tiles[plan.name], hardware) for plan in layer.tiles}
-            self._sources += [source for tile in tiles.values() for source in tile.sources()]
+            self._sources += [source for tile in tiles.values() for source in tile.noise.sources()]
             stack = self._stacks[name] = _Stack.of_tiles(
                 layer.tiles, list(tiles.values()), hardware.adc.v_full_scale, device
             )
             if stack is None:
                 self._tiles |= tiles
             elif stack.solves_again:
-                self._tiles |= {plan: replace(tile, noise=None, cells=None) for plan, tile in tiles.items()}
+                self._tiles |= {plan: replace(tile, noise=TileNoise(None, None)) for plan, tile in tiles.items()}
 
     def step(self, codes: Mapping[str, Array]) -> dict[str, Reading]:
         """Read some layers once."""
@@ -96,31 +97,23 @@ class NodalEngine(ClosingEngine):
             noise: That of its amplifiers where it is drawn already, volt, (cycles, amplifiers).
         """
         tile = self._tiles[plan.name]
-        if tile.noise:
-            noise = tile.noise.draw(len(cycles))
+        if tile.noise.amplifiers:
+            noise = tile.noise.amplifiers.draw(len(cycles))
         rows = row_inputs(plan.inputs, cycles, bias=self._driver.code_max)
         drives = self._driver.drive(rows, tile.dac_errors, 1 / self.dac.code_max)
         volts = tile.transfer.read(drives, noise)
-        if tile.cells:
-            volts += tile.cells.draw(drives)
+        if tile.noise.cells:
+            volts += tile.noise.cells.draw(drives)
         return volts / self._hardware.adc.v_full_scale
 
 
 @dataclass(frozen=True, slots=True)
 class _SolvedTile:
-    """A tile's network, its DACs' errors, its amplifiers' noise and that of its cells."""
+    """A tile's network, its DACs' errors, and what makes noise in it."""
 
     transfer: Transfer | PulseTransfer
     dac_errors: ConverterErrors | None
-    noise: NoiseSource | None
-    cells: CellNoise | None
-
-    def sources(self) -> Iterator[NoiseSource]:
-        """Yield what draws anew in each read."""
-        if self.noise:
-            yield self.noise
-        if self.cells:
-            yield self.cells.source
+    noise: TileNoise
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +188,10 @@ class _Stack:
             full_scale=full_scale,
             limit=limit,
             coupled=bool(np.isfinite(limit)) and any(transfer.coupled for transfer in transfers),
-            amplifiers=[_AmplifierNoise(tile.noise, tile.transfer.offsets) for tile in tiles if tile.noise],
-            cells=_stack_noise(plans, [tile.cells for tile in tiles if tile.cells], device),
+            amplifiers=[
+                _AmplifierNoise(tile.noise.amplifiers, tile.transfer.offsets) for tile in tiles if tile.noise.amplifiers
+            ],
+            cells=_stack_noise(plans, [tile.noise.cells for tile in tiles if tile.noise.cells], device),
         )
 
     @property
@@ -295,10 +290,9 @@ def _stack_matrices(
 
 
 def _solve(tile: Tile, config: HardwareConfig) -> _SolvedTile:
-    plan, seed, transfer = tile.plan, config.device.seed, solve_tile(tile, config)
+    transfer = solve_tile(tile, config)
     return _SolvedTile(
         transfer=transfer,
-        dac_errors=draw_errors(config.dac, plan.name, DAC_ERRORS, plan.rows, seed),
-        noise=NoiseSource.of_tile(plan, config, solve_array(tile, config).load) if config.amplifier.noise else None,
-        cells=CellNoise.of_tile(tile, config, transfer),
+        dac_errors=TileErrors.of_tile(tile.plan, config).dac,
+        noise=TileNoise.of_tile(tile, config, transfer),
     )

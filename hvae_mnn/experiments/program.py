@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hvae_mnn.circuit.plan import Tile
 from hvae_mnn.circuit.programming import CellBank, Draws, TwinCells, Written, fit_error_model, write_verify
-from hvae_mnn.circuit.variation import keyed_stream
+from hvae_mnn.circuit.streams import Purpose, keyed_stream
 from hvae_mnn.compiler.build import Build
 from hvae_mnn.engines.spice.cells import SpiceCells
 from hvae_mnn.errors import ArtifactError, HardwareError
@@ -22,7 +22,6 @@ from hvae_mnn.runtime.progress import Progress
 Array = NDArray[np.float64]
 
 _SECTIONS = ("programming", "stuck")
-_SAMPLE = 0x5A
 _FITTED = 20_000
 
 
@@ -109,7 +108,7 @@ def _pick(tile: Tile, name: str, count: int | None, seed: int) -> NDArray[np.int
     size = tile.g.size
     if count is None or count >= size:
         return np.arange(size)
-    return np.sort(keyed_stream(seed, name, _SAMPLE).choice(size, count, replace=False))
+    return np.sort(keyed_stream(seed, name, Purpose.PROGRAMMED_SAMPLE).choice(size, count, replace=False))
 
 
 def _program_in_numpy(tiles: Mapping[str, Tile], config: HardwareConfig, report: Progress) -> Written:

@@ -14,7 +14,7 @@ from hvae_mnn.errors import ArtifactError
 from hvae_mnn.experiments.programmed import Programmed, is_programmed, load_programmed
 from hvae_mnn.reports.figures.conductances import draw_all_gates, draw_one_map, find_tiles
 from hvae_mnn.reports.figures.programming import draw_programmed
-from hvae_mnn.reports.figures.read_errors import draw_errors, error_height
+from hvae_mnn.reports.figures.read_errors import draw_read_errors, error_height
 from hvae_mnn.reports.figures.style import WIDTH, check_format, figure_style, save_figure
 from hvae_mnn.reports.figures.waveforms import PANEL_HEIGHT, choose_signals, count_panels, draw_waveforms
 from hvae_mnn.simulation.run import Run, is_run, load_run
@@ -112,7 +112,7 @@ def plot_run(run: Run, signals: Sequence[str] = ()) -> Figure:
         figure = Figure(figsize=(WIDTH, upper + lower), layout="constrained")
         parts = figure.subfigures(2, 1, squeeze=False, height_ratios=[upper, lower])[:, 0]
         draw_waveforms(parts[0], run, chosen)
-        draw_errors(parts[1], run)
+        draw_read_errors(parts[1], run)
     return figure
 
 
@@ -137,7 +137,7 @@ def plot_errors(run: Run) -> Figure:
     """Draw the read error of each layer at each time step, in parts of ADC full scale."""
     with figure_style():
         figure = Figure(figsize=(WIDTH, error_height(run)), layout="constrained")
-        draw_errors(figure, run)
+        draw_read_errors(figure, run)
     return figure
 
 

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hvae_mnn.circuit.converters import ADC_ERRORS, DAC_ERRORS, Converter, ConverterErrors, draw_errors
+from hvae_mnn.circuit.converters import Converter, ConverterErrors, draw_converter_errors
+from hvae_mnn.circuit.streams import Purpose
 from hvae_mnn.hardware.config import Adc, Dac
 
 few = settings(derandomize=True, deadline=None, max_examples=60)
@@ -77,7 +78,7 @@ def all_codes(converter: Converter) -> Any:
 
 
 def drawn_for(section: Dac | Adc, purpose: int, seed: int) -> ConverterErrors:
-    errors = draw_errors(section, "tile", purpose, 3, seed)
+    errors = draw_converter_errors(section, "tile", purpose, 3, seed)
     assert errors is not None
     return errors
 
@@ -97,14 +98,14 @@ def test_without_errors_drive_decodes_and_read_encodes(n: int, fractions: list[f
 @few
 @given(coarse, sizes, seeds)
 def test_a_dac_with_errors_rises_with_every_code(n: int, size: dict[str, float], seed: int) -> None:
-    converter, errors = Converter(n), drawn_for(Dac(bits=n, **size), DAC_ERRORS, seed)
+    converter, errors = Converter(n), drawn_for(Dac(bits=n, **size), Purpose.DAC_ERRORS, seed)
     assert np.diff(converter.drive(all_codes(converter), errors), axis=0).min() > 0
 
 
 @few
 @given(coarse, sizes, seeds)
 def test_the_nonlinearity_of_a_dac_is_within_its_bound(n: int, size: dict[str, float], seed: int) -> None:
-    converter, errors = Converter(n), drawn_for(Dac(bits=n, **size), DAC_ERRORS, seed)
+    converter, errors = Converter(n), drawn_for(Dac(bits=n, **size), Purpose.DAC_ERRORS, seed)
     driven = converter.drive(all_codes(converter), errors)
     line = np.linspace(driven[0], driven[-1], len(driven))
     lsb = (driven[-1] - driven[0]) / (len(driven) - 1)
@@ -114,7 +115,7 @@ def test_the_nonlinearity_of_a_dac_is_within_its_bound(n: int, size: dict[str, f
 @few
 @given(coarse, sizes, seeds)
 def test_an_adc_with_errors_never_falls_and_skips_no_code(n: int, size: dict[str, float], seed: int) -> None:
-    converter, errors = Converter(n), drawn_for(Adc(bits=n, v_full_scale=1, **size), ADC_ERRORS, seed)
+    converter, errors = Converter(n), drawn_for(Adc(bits=n, v_full_scale=1, **size), Purpose.ADC_ERRORS, seed)
     most = (converter.code_max + 6) / converter.code_max / (1 + size["gain_error"])
     steps = np.diff(converter.read(np.linspace(-most, most, 60_000)[:, None] * np.ones(3), errors), axis=0)
     assert set(np.unique(steps)) == {0, 1}
@@ -124,7 +125,7 @@ def test_an_adc_with_errors_never_falls_and_skips_no_code(n: int, size: dict[str
 @few
 @given(coarse, sizes, seeds, anything)
 def test_a_code_with_errors_is_within_their_bounds(n: int, size: dict[str, float], seed: int, fraction: float) -> None:
-    converter, errors = Converter(n), drawn_for(Adc(bits=n, v_full_scale=1, **size), ADC_ERRORS, seed)
+    converter, errors = Converter(n), drawn_for(Adc(bits=n, v_full_scale=1, **size), Purpose.ADC_ERRORS, seed)
     exact = fraction * converter.code_max * (1 + size["gain_error"]) + size["offset"]
     code = converter.read(np.full((1, 3), fraction), errors)
     nearest = np.clip(exact, -converter.code_max, converter.code_max)
@@ -135,7 +136,7 @@ def test_a_code_with_errors_is_within_their_bounds(n: int, size: dict[str, float
 @given(bits, sizes, seeds)
 def test_equal_seeds_draw_equal_errors(n: int, size: dict[str, float], seed: int) -> None:
     section = Dac(bits=n, **size)
-    one, same, other = (drawn_for(section, DAC_ERRORS, s) for s in (seed, seed, seed + 1))
+    one, same, other = (drawn_for(section, Purpose.DAC_ERRORS, s) for s in (seed, seed, seed + 1))
     np.testing.assert_array_equal(one.inl, same.inl)
     assert (one.inl != other.inl).all()
     assert len(np.unique(one.inl, axis=0)) == 3

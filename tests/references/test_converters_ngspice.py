@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from support import run_ngspice_batch
 
-from hvae_mnn.circuit.converters import ADC_ERRORS, DAC_ERRORS, Converter, ConverterErrors, draw_errors
+from hvae_mnn.circuit.converters import Converter, ConverterErrors, draw_converter_errors
+from hvae_mnn.circuit.streams import Purpose
 from hvae_mnn.hardware.config import Adc, Dac
 
 pytestmark = pytest.mark.ngspice
@@ -159,7 +160,7 @@ def test_a_sine_to_the_last_code_loses_the_code_that_symmetry_leaves_out(simulat
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("bits", "bound"), [(4, 0.5), (8, 0.5), (8, 3.0), (10, 2.0)])
 def test_a_dac_has_the_nonlinearity_that_was_asked(simulate, bits, bound, seed):
-    errors = draw_errors(Dac(bits=bits, inl=bound), "tile", DAC_ERRORS, COUNT, seed)
+    errors = draw_converter_errors(Dac(bits=bits, inl=bound), "tile", Purpose.DAC_ERRORS, COUNT, seed)
     _, outputs = dac_sweep(simulate, bits, dac_with_errors(bits, errors))
     for k in range(COUNT):
         dnl, inl = nonlinearity(outputs[:, k])
@@ -170,7 +171,7 @@ def test_a_dac_has_the_nonlinearity_that_was_asked(simulate, bits, bound, seed):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("bits", "bound"), [(4, 0.5), (8, 0.5), (8, 3.0)])
 def test_an_adc_has_the_nonlinearity_that_was_asked(simulate, bits, bound, seed):
-    errors = draw_errors(Adc(bits=bits, inl=bound, v_full_scale=1), "tile", ADC_ERRORS, COUNT, seed)
+    errors = draw_converter_errors(Adc(bits=bits, inl=bound, v_full_scale=1), "tile", Purpose.ADC_ERRORS, COUNT, seed)
     inputs, codes = adc_sweep(simulate, bits, with_errors("adc_real", errors))
     for k in range(COUNT):
         assert set(codes[:, k]) == set(range(-code_max_of(bits), code_max_of(bits) + 1))
@@ -180,8 +181,8 @@ def test_an_adc_has_the_nonlinearity_that_was_asked(simulate, bits, bound, seed)
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_no_nonlinearity_makes_a_converter_fall(simulate, bits):
-    dac = draw_errors(Dac(bits=bits, inl=100), "tile", DAC_ERRORS, COUNT, 3)
-    adc = draw_errors(Adc(bits=bits, inl=100, v_full_scale=1), "tile", ADC_ERRORS, COUNT, 3)
+    dac = draw_converter_errors(Dac(bits=bits, inl=100), "tile", Purpose.DAC_ERRORS, COUNT, 3)
+    adc = draw_converter_errors(Adc(bits=bits, inl=100, v_full_scale=1), "tile", Purpose.ADC_ERRORS, COUNT, 3)
     _, outputs = dac_sweep(simulate, bits, dac_with_errors(bits, dac))
     _, codes = adc_sweep(simulate, bits, with_errors("adc_real", adc))
     assert np.diff(outputs, axis=0).min() > 0
@@ -195,7 +196,9 @@ CASES = [(4, 0.8, -0.03), (8, -1.7, 0.02), (8, 2.3, 0.0), (10, 0.0, -0.01)]
 @pytest.mark.parametrize(("bits", "offset", "gain_error"), CASES)
 @pytest.mark.parametrize("inl", [0.0, 0.5])
 def test_a_dac_has_the_offset_and_gain_error_that_were_asked(simulate, bits, offset, gain_error, inl):
-    errors = draw_errors(Dac(bits=bits, offset=offset, gain_error=gain_error, inl=inl), "t", DAC_ERRORS, 1, 0)
+    errors = draw_converter_errors(
+        Dac(bits=bits, offset=offset, gain_error=gain_error, inl=inl), "t", Purpose.DAC_ERRORS, 1, 0
+    )
     _, outputs = dac_sweep(simulate, bits, dac_with_errors(bits, errors))
     lowest, highest = outputs[[0, -1], 0]
     lsb = (highest - lowest) / (2 * code_max_of(bits))
@@ -207,7 +210,7 @@ def test_a_dac_has_the_offset_and_gain_error_that_were_asked(simulate, bits, off
 @pytest.mark.parametrize("inl", [0.0, 0.5])
 def test_an_adc_has_the_offset_and_gain_error_that_were_asked(simulate, bits, offset, gain_error, inl):
     settings = Adc(bits=bits, offset=offset, gain_error=gain_error, inl=inl, v_full_scale=1)
-    errors = draw_errors(settings, "t", ADC_ERRORS, 1, 0)
+    errors = draw_converter_errors(settings, "t", Purpose.ADC_ERRORS, 1, 0)
     inputs, codes = adc_sweep(simulate, bits, with_errors("adc_real", errors))
     levels = transitions(inputs, codes[:, 0], code_max_of(bits))
     lsb = (levels[-1] - levels[0]) / (len(levels) - 1)
@@ -260,7 +263,7 @@ ERRORS = {"offset": -0.37, "gain_error": 0.013, "inl": 0.8}
 
 @pytest.mark.parametrize("bits", [2, 4, 8, 10, 16])
 def test_a_dac_puts_out_what_numpy_says(simulate, bits):
-    errors = draw_errors(Dac(bits=bits, **ERRORS), "tile", DAC_ERRORS, COUNT, 7)
+    errors = draw_converter_errors(Dac(bits=bits, **ERRORS), "tile", Purpose.DAC_ERRORS, COUNT, 7)
     step = max(0.25, code_max_of(bits) // 4096 + 0.25)  # halves and quarters, and beyond full scale
     codes, outputs = dac_sweep(simulate, bits, [*dac_with_errors(bits, errors), "dac", "dac_real"], step, beyond=3)
     expected = Converter(bits).drive(np.repeat(codes[:, None], COUNT, axis=1), errors)
@@ -270,7 +273,7 @@ def test_a_dac_puts_out_what_numpy_says(simulate, bits):
 
 
 def test_a_driver_of_one_bit_has_the_errors_of_its_converter(simulate):
-    errors = draw_errors(Dac(bits=8, **ERRORS), "tile", DAC_ERRORS, COUNT, 7)
+    errors = draw_converter_errors(Dac(bits=8, **ERRORS), "tile", Purpose.DAC_ERRORS, COUNT, 7)
     kinds = [f"{kind} lsb={number(1 / 127)}" for kind in with_errors("dac_real", errors)]
     codes, outputs = dac_sweep(simulate, 2, kinds, 0.25, beyond=1)
     expected = Converter(2).drive(np.repeat(codes[:, None], COUNT, axis=1), errors, lsb=1 / 127)
@@ -280,7 +283,7 @@ def test_a_driver_of_one_bit_has_the_errors_of_its_converter(simulate):
 
 @pytest.mark.parametrize("bits", [2, 4, 8, 10, 16])
 def test_an_adc_gives_the_codes_that_numpy_says(simulate, bits):
-    errors = draw_errors(Adc(bits=bits, v_full_scale=1, **ERRORS), "tile", ADC_ERRORS, COUNT, 7)
+    errors = draw_converter_errors(Adc(bits=bits, v_full_scale=1, **ERRORS), "tile", Purpose.ADC_ERRORS, COUNT, 7)
     step = max(1 / 64, code_max_of(bits) / 12345.6)
     inputs, codes = adc_sweep(simulate, bits, [*with_errors("adc_real", errors), "adc", "adc_real"], step)
     fractions = np.repeat(inputs[:, None], COUNT, axis=1) / code_max_of(bits)
@@ -300,7 +303,7 @@ def test_an_adc_without_errors_takes_exact_halves_upwards(simulate):
 
 def test_a_converter_behind_a_circuit_is_exact(simulate):
     """A DAC that drives a divider whose middle an ADC reads."""
-    errors = draw_errors(Dac(bits=14, **ERRORS), "tile", DAC_ERRORS, 1, 7)
+    errors = draw_converter_errors(Dac(bits=14, **ERRORS), "tile", Purpose.DAC_ERRORS, 1, 7)
     found = simulate(
         "V_on on 0 1",
         "V_code code 0 0",

@@ -14,7 +14,7 @@ from hvae_mnn.circuit.integrator import solve_tile
 from hvae_mnn.circuit.plan import Tile, TilePlan, row_inputs
 from hvae_mnn.circuit.wires import solve_ports
 from hvae_mnn.engines.nodal import NodalEngine
-from hvae_mnn.engines.spice.noise import TileNoise
+from hvae_mnn.engines.spice.noise import DeckNoise
 from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.hardware.timing import LONGEST_PULSE
 
@@ -95,7 +95,7 @@ def test_behind_wires_it_is_the_slope_of_the_columns_current(scheme: str, r_wire
 def test_there_is_none_without() -> None:
     config, tile = load_hardware("default"), make_tile("paired", 4, 3, 20e-6, 150e-6)
     assert CellNoise.of_tile(tile, config, solve_transfer(tile, config)) is None
-    noise = TileNoise.of_tile(tile, config)
+    noise = DeckNoise.of_tile(tile, config)
     assert noise.names == ()
     assert noise.draw(np.ones((2, 4))) is None
 
@@ -141,7 +141,7 @@ def test_tiles_seeds_and_batches_draw_others_and_amplifiers_are_left_alone() -> 
 
     both = load_hardware("default", [NOISE, "amplifier.noise=1e-7"])
     alone = load_hardware("default", ["amplifier.noise=1e-7"])
-    two, one = (TileNoise.of_tile(tile, config) for config in (both, alone))
+    two, one = (DeckNoise.of_tile(tile, config) for config in (both, alone))
     assert two.names == (*one.names, "vread_0", "vread_1", "vread_2", "vread_3")
     codes = np.full((3, 6), 127.0)
     found, expected = two.draw(codes), one.draw(codes)
@@ -191,23 +191,24 @@ def test_a_layer_is_its_tiles_without_noise_and_their_noise(overrides: tuple[str
         found = engine.step({"encoder2": codes})["encoder2"].analog
         added = found - silent.step({"encoder2": codes})["encoder2"].analog
         for tile, outputs in layer.tile_outputs():
-            noise = TileNoise.of_tile(build.tiles[tile.name], config)
+            noise = DeckNoise.of_tile(build.tiles[tile.name], config)
             noise.begin(number)
             expected = noise_of_reads(noise, row_inputs(tile.inputs, codes, engine.dac.code_max))
             np.testing.assert_allclose(added[:, outputs] * config.adc.v_full_scale, expected, rtol=0, atol=1e-12)
             assert np.abs(expected).max() > 1e-3
 
 
-def noise_of_reads(noise: TileNoise, rows: Array) -> Array:
+def noise_of_reads(noise: DeckNoise, rows: Array) -> Array:
     """Return a tile's noise, volt, (reads, columns): of a bit-serial read the planes', shifted and added by hand."""
     planes = 7 if noise.driver == Converter(2) else 1
-    assert noise.cells is not None
+    cells = noise.noise.cells
+    assert cells is not None
     found = []
     for row in rows:
         if planes == 1:
-            drives = noise.driver.drive(row[None], noise.dac_errors, noise.lsb)
-            found.append(noise.cells.draw(drives)[0])
+            drives = noise.driver.drive(row[None], noise.errors.dac, noise.lsb)
+            found.append(cells.draw(drives)[0])
         else:
             bit_planes = np.array([np.sign(row) * (np.abs(row).astype(int) // 2**b % 2) for b in range(planes)])
-            found.append(2.0 ** np.arange(planes) / 127 @ noise.cells.draw(bit_planes))
+            found.append(2.0 ** np.arange(planes) / 127 @ cells.draw(bit_planes))
     return np.array(found)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hvae_mnn.circuit.converters import ADC_ERRORS, DAC_ERRORS, Converter, ConverterErrors, draw_errors
+from hvae_mnn.circuit.converters import Converter, ConverterErrors, draw_converter_errors
+from hvae_mnn.circuit.streams import Purpose
 from hvae_mnn.hardware.config import Adc, Dac
 
 
@@ -120,34 +121,39 @@ def test_parameters_are_those_of_the_subcircuits() -> None:
 
 @pytest.mark.parametrize("settings", [Dac(bits=8), Dac(), Dac(offset=1, inl=1), Adc(bits=8, v_full_scale=1)])
 def test_no_errors_are_none(settings: Dac | Adc) -> None:
-    assert draw_errors(settings, "tile", DAC_ERRORS, 3, 0) is None
+    assert draw_converter_errors(settings, "tile", Purpose.DAC_ERRORS, 3, 0) is None
 
 
 def test_sizes_are_taken_over_and_amplitudes_add_up_to_the_bound() -> None:
-    drawn = draw_errors(Dac(bits=8, offset=0.3, gain_error=-0.01, inl=0.5), "tile", DAC_ERRORS, 6, 0)
+    drawn = draw_converter_errors(Dac(bits=8, offset=0.3, gain_error=-0.01, inl=0.5), "tile", Purpose.DAC_ERRORS, 6, 0)
     assert drawn is not None and (drawn.offset, drawn.gain_error) == (0.3, -0.01)
     assert drawn.inl.shape == (6, 4)
     np.testing.assert_allclose(np.abs(drawn.inl).sum(axis=1), 0.5, rtol=1e-12)
 
 
 def test_an_offset_alone_has_no_nonlinearity() -> None:
-    drawn = draw_errors(Adc(bits=8, offset=0.3, v_full_scale=1), "tile", ADC_ERRORS, 2, 0)
+    drawn = draw_converter_errors(Adc(bits=8, offset=0.3, v_full_scale=1), "tile", Purpose.ADC_ERRORS, 2, 0)
     assert drawn is not None and not drawn.inl.any()
 
 
 def test_every_converter_seed_tile_and_purpose_has_a_profile_of_its_own() -> None:
     settings = Dac(bits=8, inl=1)
-    keys = [("a", DAC_ERRORS, 0), ("b", DAC_ERRORS, 0), ("a", ADC_ERRORS, 0), ("a", DAC_ERRORS, 1)]
-    drawn = [draw_errors(settings, name, purpose, 5, seed) for name, purpose, seed in keys]
+    keys = [
+        ("a", Purpose.DAC_ERRORS, 0),
+        ("b", Purpose.DAC_ERRORS, 0),
+        ("a", Purpose.ADC_ERRORS, 0),
+        ("a", Purpose.DAC_ERRORS, 1),
+    ]
+    drawn = [draw_converter_errors(settings, name, purpose, 5, seed) for name, purpose, seed in keys]
     rows = np.concatenate([each.inl for each in drawn if each is not None])
     assert len(np.unique(rows, axis=0)) == 20
-    again = draw_errors(settings, "a", DAC_ERRORS, 5, 0)
+    again = draw_converter_errors(settings, "a", Purpose.DAC_ERRORS, 5, 0)
     assert again is not None and again.inl.tolist() == rows[:5].tolist()
-    assert DAC_ERRORS != ADC_ERRORS
+    assert Purpose.DAC_ERRORS != Purpose.ADC_ERRORS
 
 
 def test_a_larger_bound_scales_the_same_profile() -> None:
-    small, large = (draw_errors(Dac(bits=10, inl=inl), "tile", DAC_ERRORS, 5, 0) for inl in (0.5, 2))
+    small, large = (draw_converter_errors(Dac(bits=10, inl=inl), "tile", Purpose.DAC_ERRORS, 5, 0) for inl in (0.5, 2))
     assert small is not None and large is not None
     np.testing.assert_allclose(large.inl, 4 * small.inl, rtol=1e-12)
 

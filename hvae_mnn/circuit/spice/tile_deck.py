@@ -13,9 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.circuit.amplifiers import amplifier_offsets, feedback_capacitance
-from hvae_mnn.circuit.converters import ADC_ERRORS, DAC_ERRORS, Converter, draw_errors
+from hvae_mnn.circuit.amplifiers import feedback_capacitance
+from hvae_mnn.circuit.converters import Converter
 from hvae_mnn.circuit.crossbar import solve_array
+from hvae_mnn.circuit.die import TileErrors
 from hvae_mnn.circuit.encoding import driver, split_cycles
 from hvae_mnn.circuit.plan import BIAS, LayerPlan, Tile
 from hvae_mnn.circuit.spice.array_deck import emit_array
@@ -52,15 +53,15 @@ def format_deck(tile: Tile, layer: LayerPlan, config: HardwareConfig, inputs: Ar
         config: The hardware.
         inputs: Calibration vector that a bare run replays, fractions of full scale, (inputs,).
     """
-    ports = solve_array(tile, config)
+    ports, errors = solve_array(tile, config), TileErrors.of_tile(tile.plan, config)
     lines: list[str] = []
     lines += emit_header(tile, layer, config)
     lines += (f".include ../../../lib/{name}.lib" for name in library_names(config))
     lines += emit_options(config)
     lines += emit_clocks(config)
-    lines += emit_drivers(tile, config, inputs)
+    lines += emit_drivers(tile, config, inputs, errors)
     lines += emit_array(tile, config, ports)
-    lines += emit_columns(tile, config, ports.load)
+    lines += emit_columns(tile, config, ports.load, errors)
     lines += emit_analysis(tile, config)
     return "\n".join(lines) + "\n.end\n"
 
@@ -168,10 +169,9 @@ def _clock(name: str, before: int, during: int, start: float, width: float, conf
     return f"V{name} {name} 0 PULSE({before} {during} {times})"
 
 
-def emit_drivers(tile: Tile, config: HardwareConfig, inputs: Array) -> Iterator[str]:
+def emit_drivers(tile: Tile, config: HardwareConfig, inputs: Array, errors: TileErrors) -> Iterator[str]:
     """Yield a code source and a DAC for each row, and what makes pulses of it where rows have them."""
-    dac, circuit, rows = Converter(config.dac.bits), driver(config), tile.plan.rows
-    errors = draw_errors(config.dac, tile.plan.name, DAC_ERRORS, rows, config.device.seed)
+    dac, circuit = Converter(config.dac.bits), driver(config)
     name, pulses = _dac_name(config), config.drive.pulsed
     model = name if circuit.bits is None else f"{name} code_max={circuit.code_max:g}"
     if name == "dac_real":
@@ -180,7 +180,7 @@ def emit_drivers(tile: Tile, config: HardwareConfig, inputs: Array) -> Iterator[
     width = f"v_ref={config.drive.v_read:.17g} ticks={pulse_ticks(config)} ramp={pulse_ramp(config):.17g}"
     for j, place in enumerate(tile.plan.inputs):
         code = circuit.code_max if place == BIAS else float(replayed[place])
-        own = f" {errors.parameters(j)}" if errors else ""
+        own = f" {errors.dac.parameters(j)}" if errors.dac else ""
         yield f"Vcode_{j} code{j} 0 {code:.17g}"
         if pulses:
             yield f"Xdac_{j} code{j} on level{j} nlevel{j} {model} v_ref=1{own}"
@@ -189,18 +189,18 @@ def emit_drivers(tile: Tile, config: HardwareConfig, inputs: Array) -> Iterator[
             yield f"Xdac_{j} code{j} en rp{j} rn{j} {model} v_ref={config.drive.v_read:.17g}{own}"
 
 
-def emit_columns(tile: Tile, config: HardwareConfig, load: Array) -> Iterator[str]:
+def emit_columns(tile: Tile, config: HardwareConfig, load: Array, errors: TileErrors) -> Iterator[str]:
     """Yield each column's amplifier, sample-and-hold and ADC, and the reference column's amplifier.
 
     Args:
         tile: Conductances and scales.
         config: The hardware.
         load: Admittance between the bit lines, siemens, (amplifiers, amplifiers), which trims integrators.
+        errors: What the die gives the tile.
     """
     adc, name, columns = Converter(config.adc.bits), _adc_name(config), tile.plan.columns
     model = name if adc.bits is None else f"{name} code_max={adc.code_max:g}"
-    errors = draw_errors(config.adc, tile.plan.name, ADC_ERRORS, columns, config.device.seed)
-    offsets, pulses = amplifier_offsets(tile.plan, config).tolist(), config.drive.pulsed
+    offsets, pulses = errors.offsets.tolist(), config.drive.pulsed
     c_f = feedback_capacitance(tile.plan, config, load) if pulses else 0.0
     sampled = "noisy" if config.device.read_sigma else "out"
     if tile.plan.r_reference is not None:
@@ -212,7 +212,7 @@ def emit_columns(tile: Tile, config: HardwareConfig, load: Array) -> Iterator[st
             yield f"Xamp_{k} c{k} out{k} reset {_integrator(config, c_f, offsets[k])}"
         else:
             yield f"Xamp_{k} c{k} out{k} {_transimpedance(config, tile.plan.r_f, offsets[k])}"
-        own = f" {errors.parameters(k)}" if errors else ""
+        own = f" {errors.adc.parameters(k)}" if errors.adc else ""
         if config.device.read_sigma:
             yield f"Vread_{k} noisy{k} out{k} 0"
         yield f"Xhold_{k} {sampled}{k} hold{k} clk sample_hold"

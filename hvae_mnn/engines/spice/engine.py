@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.circuit.converters import Converter
+from hvae_mnn.circuit.die import layer_adc_errors
 from hvae_mnn.circuit.encoding import add_cycles, driver, join_cycles, split_cycles
 from hvae_mnn.circuit.plan import BIAS, LayerPlan, TilePlan, row_inputs
 from hvae_mnn.circuit.spice.tile_deck import format_cycle
 from hvae_mnn.compiler.build import Build
-from hvae_mnn.engines.base import ClosingEngine, DeckSource, EngineInfo, ReadCycle, Reading, Waveform, adc_errors
-from hvae_mnn.engines.spice.noise import TileNoise
+from hvae_mnn.engines.base import ClosingEngine, DeckSource, EngineInfo, ReadCycle, Reading, Waveform
+from hvae_mnn.engines.spice.noise import DeckNoise
 from hvae_mnn.engines.spice.recording import Recording, choose_tiles
 from hvae_mnn.engines.spice.waveforms import WaveformFiles
 from hvae_mnn.errors import ArtifactError, EngineError
@@ -75,8 +76,8 @@ class SpiceEngine(ClosingEngine):
         self._folder, self._hardware = build.folder.resolve(), hardware
         self.dac, self.adc = Converter(hardware.dac.bits), Converter(hardware.adc.bits)
         self._driver = driver(hardware)
-        self._noise = {name: TileNoise.of_tile(tile, hardware) for name, tile in build.tiles.items()}
-        self._adc_errors = {layer.name: adc_errors(layer, hardware) for layer in build.manifest.layers}
+        self._noise = {name: DeckNoise.of_tile(tile, hardware) for name, tile in build.tiles.items()}
+        self._adc_errors = {layer.name: layer_adc_errors(layer, hardware) for layer in build.manifest.layers}
         self._full_wires = hardware.array.wires == "full"
         self._layers = {layer.name: layer for layer in build.manifest.layers}
         self._transient, kept = choose_tiles(build.manifest.layers, hardware, transient, recording.signals)

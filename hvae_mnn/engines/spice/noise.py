@@ -6,10 +6,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.circuit.amplifiers import NoiseSource, amplifier_offsets
-from hvae_mnn.circuit.cell_noise import CellNoise
-from hvae_mnn.circuit.converters import DAC_ERRORS, Converter, ConverterErrors, draw_errors
-from hvae_mnn.circuit.crossbar import solve_array
+from hvae_mnn.circuit.converters import Converter
+from hvae_mnn.circuit.die import TileErrors, TileNoise
 from hvae_mnn.circuit.encoding import driver
 from hvae_mnn.circuit.integrator import solve_tile
 from hvae_mnn.circuit.plan import Tile
@@ -19,59 +17,44 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class TileNoise:
+class DeckNoise:
     """The noise of a tile's deck, if it has any.
 
     Attributes:
         names: Names of the deck's voltage sources that carry it.
-        offsets: Offsets of the amplifiers, which their noise is added to, volt, (amplifiers,).
-        amplifiers: Noise of the amplifiers; None where they have none.
-        cells: Noise of the cells; None where they have none.
+        errors: Errors of the tile; the amplifiers' noise is added to their offsets.
+        noise: What it draws anew in each read.
         driver: The rows' drivers.
-        dac_errors: Their errors.
-        lsb: One LSB of these errors as a part of full scale.
+        lsb: One LSB of their errors as a part of full scale.
     """
 
     names: tuple[str, ...]
-    offsets: Array
-    amplifiers: NoiseSource | None
-    cells: CellNoise | None
+    errors: TileErrors
+    noise: TileNoise
     driver: Converter
-    dac_errors: ConverterErrors | None
     lsb: float
 
     @classmethod
     def of_tile(cls, tile: Tile, config: HardwareConfig) -> Self:
         """Return the noise of a tile."""
-        plan, names = tile.plan, []
-        amplifiers = cells = None
-        if config.amplifier.noise:
-            amplifiers = NoiseSource.of_tile(plan, config, solve_array(tile, config).load)
-        if config.device.read_sigma:
-            cells = CellNoise.of_tile(tile, config, solve_tile(tile, config))
-        if amplifiers is not None:
-            names += [f"v.xamp_{k}.v_os" for k in range(plan.columns)]
-            names += ["v.xref.v_os"] if plan.r_reference is not None else []
-        if cells is not None:
-            names += [f"vread_{k}" for k in range(plan.columns)]
+        noisy = config.amplifier.noise > 0 or config.device.read_sigma > 0
+        noise = TileNoise.of_tile(tile, config, solve_tile(tile, config)) if noisy else TileNoise(None, None)
         return cls(
-            names=tuple(names),
-            offsets=amplifier_offsets(plan, config),
-            amplifiers=amplifiers,
-            cells=cells,
+            names=tuple(_source_names(tile, noise)),
+            errors=TileErrors.of_tile(tile.plan, config),
+            noise=noise,
             driver=driver(config),
-            dac_errors=draw_errors(config.dac, plan.name, DAC_ERRORS, plan.rows, config.device.seed),
             lsb=1 / Converter(config.dac.bits).code_max,
         )
 
     def begin(self, number: int) -> None:
         """Start the sequence of a batch of sentences."""
-        for source in self._sources():
+        for source in self.noise.sources():
             source.begin(number)
 
     def skip(self, reads: int) -> None:
         """Let reads pass."""
-        for source in self._sources():
+        for source in self.noise.sources():
             source.draw(reads)
 
     def draw(self, codes: Array) -> Array | None:
@@ -81,12 +64,18 @@ class TileNoise:
             codes: Of the rows, (reads, rows).
         """
         parts = []
-        if self.amplifiers is not None:
-            parts.append(self.offsets + self.amplifiers.draw(len(codes)))
-        if self.cells is not None:
-            parts.append(self.cells.draw(self.driver.drive(codes, self.dac_errors, self.lsb)))
+        if self.noise.amplifiers is not None:
+            parts.append(self.errors.offsets + self.noise.amplifiers.draw(len(codes)))
+        if self.noise.cells is not None:
+            parts.append(self.noise.cells.draw(self.driver.drive(codes, self.errors.dac, self.lsb)))
         return np.concatenate(parts, axis=1) if parts else None
 
-    def _sources(self) -> list[NoiseSource]:
-        cells = None if self.cells is None else self.cells.source
-        return [source for source in (self.amplifiers, cells) if source is not None]
+
+def _source_names(tile: Tile, noise: TileNoise) -> list[str]:
+    names, plan = [], tile.plan
+    if noise.amplifiers is not None:
+        names += [f"v.xamp_{k}.v_os" for k in range(plan.columns)]
+        names += ["v.xref.v_os"] if plan.r_reference is not None else []
+    if noise.cells is not None:
+        names += [f"vread_{k}" for k in range(plan.columns)]
+    return names

@@ -7,7 +7,7 @@ from hvae_mnn.reports.figures.waveforms import words_read
 from hvae_mnn.simulation.run import Run
 
 
-def draw_errors(canvas: Canvas, run: Run) -> None:
+def draw_read_errors(canvas: Canvas, run: Run) -> None:
     """Draw a panel a layer: rms and largest error of each step."""
     factor, unit = _error_unit(max(layer.max_error for layer in run.layers))
     axes = canvas.subplots(1, len(run.layers), sharey=True, squeeze=False)[0]
