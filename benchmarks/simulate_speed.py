@@ -139,7 +139,7 @@ def plain_circuit(build: Build, tile: Tile, codes: Array) -> Circuit:
     """Return a `paired` tile in its sampling state, from element objects."""
     config, plan = build.manifest.hardware, tile.plan
     circuit = Circuit(plan.name)
-    for name in library_names(config):
+    for name in library_names(config)[:-1]:  # the last is the device: here cells are resistors
         circuit.include(str(build.folder / "lib" / f"{name}.lib"))
     circuit.V("en", "en", circuit.gnd, 1)
     circuit.V("clk", "clk", circuit.gnd, 1)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hvae_mnn.circuit.plan import LayerPlan, Tile, TilePlan
+from hvae_mnn.circuit.spice.device_library import DEVICE_LIBRARY, format_device_library
 from hvae_mnn.circuit.spice.tile_deck import format_deck, library_names
 from hvae_mnn.errors import ArtifactError, UserError
 from hvae_mnn.hardware.config import HardwareConfig
@@ -184,6 +185,8 @@ def _check_complete(folder: Path, manifest: Manifest) -> None:
     """Refuse a Build that lacks one of its files."""
     decks = [tile.deck for layer in manifest.layers for tile in layer.tiles]
     libraries = [f"lib/{name}.lib" for name in library_names(manifest.hardware)]
+    if manifest.schema_version == 1:  # whose decks have resistances in place of a device
+        libraries = [each for each in libraries if each != f"lib/{DEVICE_LIBRARY}.lib"]
     for name in (_model_name(manifest), *libraries, *decks):
         if not (folder / name).is_file():
             raise ArtifactError(f"{folder}: {name} is missing from the build; compile it again")
@@ -235,7 +238,11 @@ def _save_conductances(build: Build, path: Path) -> None:
 def _save_libraries(hardware: HardwareConfig, folder: Path) -> None:
     folder.mkdir()
     for name in library_names(hardware):
-        shutil.copyfile(netlists_folder() / f"{name}.lib", folder / f"{name}.lib")
+        if name == DEVICE_LIBRARY:
+            text = format_device_library(hardware.memristor, dynamic=hardware.array.memristor == "dynamic")
+            (folder / f"{name}.lib").write_text(text, encoding="utf-8")
+        else:
+            shutil.copyfile(netlists_folder() / f"{name}.lib", folder / f"{name}.lib")
 
 
 def _save_decks(build: Build, folder: Path, progress: Progress | None) -> None:

@@ -69,8 +69,8 @@ class DeckSource:
         name: Path in the Build.
         bias: Whether each row is a bias row, whose code never changes.
         columns: Number of columns.
-        state_source: Name of the source that holds where a dynamic memristor's state starts, with `{cell}` for
-            its row and column; empty where memristors are static.
+        state_source: Name of the source that holds where a dynamic memristor's state starts, with `{row}` and
+            `{column}`; empty where memristors are static.
         noise_sources: Names of the voltage sources that are set anew before each read.
     """
 

@@ -130,7 +130,7 @@ def _measure_loops(config: HardwareConfig, device: AistMemristor, folder: Path) 
         f"loop_{i}": format_hysteresis_deck(device, state, amplitude, frequency)
         for i, frequency in enumerate(frequencies)
     }
-    traces = trace_decks(folder, decks)
+    traces = trace_decks(folder, decks, device)
     return tuple(
         Loop(frequency, trace["time"], trace["drive"], -trace["vdrive#branch"], trace["x"])
         for frequency, trace in zip(frequencies, traces.values(), strict=True)

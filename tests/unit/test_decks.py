@@ -92,7 +92,15 @@ def test_codes_are_those_of_the_vector_and_full_scale_for_the_bias() -> None:
 
 def values(text: str, name: str) -> dict[str, tuple[str, str, float]]:
     parts = [line.split() for line in lines_named(text, name)]
-    return {part[0]: (part[1], part[2], float(part[3])) for part in parts}
+    return {part[0]: (part[1], part[2], ohm(part[3])) for part in parts}
+
+
+def ohm(value: str) -> float:
+    """Return a resistance: a number, or the law of a cell, 5k x + 100k (1 - x), at its state."""
+    if not value.startswith("{"):
+        return float(value)
+    x = float(value.removeprefix("{aist(").removesuffix(")}"))
+    return 5e3 * x + 100e3 * (1 - x)
 
 
 def test_paired_crosspoints() -> None:
@@ -133,32 +141,40 @@ def test_dynamic_cells_start_at_the_state_of_their_resistance() -> None:
     text, _ = make_deck("default", PAIRED_DYNAMIC)
     states = [float(found) for found in re.findall(r" x0=(\S+)", text)]
     assert states == pytest.approx([80 / 95, 50 / 95, 20 / 95, 75 / 95, 60 / 95, 36 / 95], rel=1e-13)
-    assert lines_named(text, "Xm_1_2")[0].startswith("Xm_1_2 rp1 rn1 c2 x1_2 crosspoint_dynamic r_s=12500 x0=")
+    assert lines_named(text, "Xm_1_2")[0].startswith("Xm_1_2 rn1 c2 x1_2 aist x0=")
     assert not lines_named(text, "Rm_")
     text, _ = make_deck("default", (*REFERENCE, *PAIRED_DYNAMIC))
-    assert lines_named(text, "Xm_1_2")[0].startswith("Xm_1_2 rp1 c2 x1_2 memristor_dynamic x0=")
+    assert lines_named(text, "Xm_1_2")[0].startswith("Xm_1_2 rp1 c2 x1_2 aist x0=")
 
 
 @pytest.mark.parametrize(
     ("name", "libraries"),
     [
-        ("paired", ["dac", "adc", "transimpedance", "sample_hold"]),
-        ("reference_column", ["dac", "adc", "transimpedance", "sample_hold"]),
-        ("paired_ideal", ["dac_ideal", "adc_ideal", "transimpedance_ideal", "sample_hold"]),
+        ("paired", ["dac", "adc", "transimpedance", "sample_hold", "device"]),
+        ("reference_column", ["dac", "adc", "transimpedance", "sample_hold", "device"]),
+        ("paired_ideal", ["dac_ideal", "adc_ideal", "transimpedance_ideal", "sample_hold", "device"]),
         (
             "paired_dynamic",
-            ["dac", "adc", "transimpedance", "sample_hold", "memristor_dynamic", "crosspoint_dynamic"],
+            ["dac", "adc", "transimpedance", "sample_hold", "memristor_dynamic", "device"],
         ),
         (
             "reference_column_dynamic",
-            ["dac_ideal", "adc_ideal", "transimpedance_ideal", "sample_hold", "memristor_dynamic"],
+            ["dac_ideal", "adc_ideal", "transimpedance_ideal", "sample_hold", "memristor_dynamic", "device"],
         ),
-        ("pulse_width", ["dac", "pulse_width", "adc", "integrator", "sample_hold"]),
+        ("pulse_width", ["dac", "pulse_width", "adc", "integrator", "sample_hold", "device"]),
         (
             "pulse_width_ideal_reference_column",
-            ["dac_ideal", "pulse_width", "adc_ideal", "integrator_ideal", "transimpedance_ideal", "sample_hold"],
+            [
+                "dac_ideal",
+                "pulse_width",
+                "adc_ideal",
+                "integrator_ideal",
+                "transimpedance_ideal",
+                "sample_hold",
+                "device",
+            ],
         ),
-        ("bit_serial_errors", ["dac_real", "adc_real", "transimpedance", "sample_hold"]),
+        ("bit_serial_errors", ["dac_real", "adc_real", "transimpedance", "sample_hold", "device"]),
     ],
 )
 def test_libraries_are_those_that_are_used(name: str, libraries: list[str]) -> None:

@@ -340,12 +340,12 @@ def test_transient_reads_take_one_sentence_at_a_time(tmp_path: Path) -> None:
 
 @pytest.mark.ngspice
 def test_dynamic_states_go_on_from_cycle_to_cycle(tmp_path: Path) -> None:
-    """With a threshold lowered in the deck a read moves the cells, and each cycle starts where the last one ended."""
+    """With a threshold lowered in the Build's device a read moves the cells, and each cycle starts where the last one ended."""
     tiny = {"cells": ("rnn", "rnn"), "decoder": "rnn", "embedding": 3, "hidden": 2, "latent": 1}
     build = make_build(tmp_path / "build", "default", ("array.memristor=dynamic",), **tiny)
     tile = build.tiles["encoder1.h.r0c0"]
-    path = deck_of(build, tile.plan.name)
-    path.write_text(re.sub(r"v_set=\S+ v_reset=\S+", "v_set=0.01 v_reset=-0.01", path.read_text()))
+    device = build.folder / "lib" / "device.lib"
+    device.write_text(re.sub(r"v_set=\S+ v_reset=\S+", "v_set=0.01 v_reset=-0.01", device.read_text()))
     codes = {"encoder1": np.array([[120.0, -110, 90, -100, 125]])}
     with SpiceEngine(build, workers=1) as engine:
         for _ in range(3):
@@ -364,4 +364,6 @@ def test_dynamic_states_go_on_from_cycle_to_cycle(tmp_path: Path) -> None:
 
 
 def _workers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if any("engines.pool" in part for part in child.cmdline())]
+    return [
+        child for child in psutil.Process().children() if any("runtime.workers" in part for part in child.cmdline())
+    ]

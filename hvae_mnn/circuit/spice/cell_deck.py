@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.circuit.memristor import closed_form_time, state_of
-from hvae_mnn.circuit.spice.array_deck import format_memristor
+from hvae_mnn.circuit.spice.device_library import DEVICE_LIBRARY, DYNAMIC_LIBRARY
 from hvae_mnn.hardware.config import AistMemristor, HardwareConfig
 
 Array = NDArray[np.float64]
@@ -33,10 +33,10 @@ def format_hysteresis_deck(memristor: AistMemristor, state: float, amplitude: fl
     lines = (
         f"* memristor under a sine of {amplitude:g} V and {frequency:g} Hz",
         "* units: volt, ampere, second; x is the state, 0..1",
-        ".include ../lib/memristor_dynamic.lib",
+        *_emit_includes(),
         *emit_cell_options(),
         f"Vdrive drive 0 SIN(0 {amplitude:.17g} {frequency:.17g})",
-        f"Xm drive 0 x memristor_dynamic {format_memristor(memristor, state)}",
+        f"Xm drive 0 x {memristor.model} x0={state:.17g}",
         ".save v(drive) v(x) i(vdrive)",
         f".tran {period / 1000:.9g} {2 * period:.9g} 0 {period / 1000:.9g}",
     )
@@ -46,6 +46,11 @@ def format_hysteresis_deck(memristor: AistMemristor, state: float, amplitude: fl
 def emit_cell_options() -> Iterator[str]:
     """Yield tolerances that follow a state to some 1e-6."""
     yield ".options reltol=1e-8 trtol=1 abstol=1e-18 vntol=1e-12 gmin=1e-15"
+
+
+def _emit_includes() -> Iterator[str]:
+    for name in (DYNAMIC_LIBRARY, DEVICE_LIBRARY):
+        yield f".include ../lib/{name}.lib"
 
 
 def pulse_edge(width: float, config: HardwareConfig) -> float:
@@ -63,11 +68,11 @@ def _emit_cell_deck(config: HardwareConfig) -> Iterator[str]:
     yield "* one memristor with its pulse source on a read source"
     yield "* units: volt, ampere, second; v(x) is the state, 0..1"
     yield "* ports: vpulse the pulse, vread the read; conductance = -i(vpulse) / v(drive) at the end"
-    yield ".include ../lib/memristor_dynamic.lib"
+    yield from _emit_includes()
     yield from emit_cell_options()
     yield f"Vread read 0 PULSE(0 {config.drive.v_read:.17g} {start:.9g} {read_edge:.9g} {read_edge:.9g} {2 * stop:.9g})"
     yield f"Vpulse drive read PULSE(0 {pulses.v_set:.17g} 0 {edge:.9g} {edge:.9g} {width - edge:.9g})"
-    yield f"Xm drive 0 x memristor_dynamic {format_memristor(memristor, float(state_of(low, memristor)[0]))}"
+    yield f"Xm drive 0 x {memristor.model} x0={float(state_of(low, memristor)[0]):.17g}"
     yield ".save v(drive) v(x) i(vpulse)"
     yield f".tran {stop / 100:.9g} {stop:.9g} 0 {stop / 50:.9g}"
     yield ".print tran v(drive) v(x) i(vpulse)"

@@ -19,7 +19,9 @@ from hvae_mnn.circuit.crossbar import solve_array
 from hvae_mnn.circuit.die import TileErrors
 from hvae_mnn.circuit.encoding import driver, split_cycles
 from hvae_mnn.circuit.plan import BIAS, LayerPlan, Tile
+from hvae_mnn.circuit.spice import names
 from hvae_mnn.circuit.spice.array_deck import emit_array
+from hvae_mnn.circuit.spice.device_library import DEVICE_LIBRARY, DYNAMIC_LIBRARY
 from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.hardware.timing import (
     ENABLE_STOP,
@@ -67,16 +69,15 @@ def format_deck(tile: Tile, layer: LayerPlan, config: HardwareConfig, inputs: Ar
 
 
 def library_names(config: HardwareConfig) -> tuple[str, ...]:
-    """Return the subcircuits a configuration's decks use, in order of inclusion."""
+    """Return the libraries a configuration's decks use, in order of inclusion."""
     pulses = config.drive.pulsed
     column = ("integrator" if pulses else "transimpedance") + ("" if config.amplifier.gain else "_ideal")
     reference = pulses and config.array.scheme == "reference-column"
     amplifiers = [column, column.replace("integrator", "transimpedance")] if reference else [column]
-    dynamic = config.array.memristor == "dynamic"
-    crosspoint = ["crosspoint_dynamic"] if dynamic and config.array.scheme == "paired" else []
-    memristor = ["memristor_dynamic"] if dynamic else []
+    memristor = [DYNAMIC_LIBRARY] if config.array.memristor == "dynamic" else []
+    device = [] if config.array.wires == "reduced" else [DEVICE_LIBRARY]
     width = ["pulse_width"] if pulses else []
-    return (_dac_name(config), *width, _adc_name(config), *amplifiers, "sample_hold", *memristor, *crosspoint)
+    return (_dac_name(config), *width, _adc_name(config), *amplifiers, "sample_hold", *memristor, *device)
 
 
 def _dac_name(config: HardwareConfig) -> str:
@@ -147,16 +148,21 @@ def emit_clocks(config: HardwareConfig) -> Iterator[str]:
     """Yield the clocks: row enable and sampling, with the sampling state for DC value; with pulses reset and ticks."""
     cycle, edge = config.timing.cycle, config.timing.edge
     if config.drive.pulsed:
-        yield _clock("reset", 1, 0, RESET_STOP, 1.0, config)
-        yield _clock("clk", 0, 1, RESET_STOP, SAMPLE_STOP - RESET_STOP, config)
+        yield _clock(names.RESET, 1, 0, RESET_STOP, 1.0, config)
+        yield _clock(names.CLOCK, 0, 1, RESET_STOP, SAMPLE_STOP - RESET_STOP, config)
         tick = pulse_time(config) / pulse_ticks(config)
         before, after = PULSE_START * cycle / tick, (1 - PULSE_START) * cycle / tick
-        yield f"Vtick tick 0 PWL(0 {-before:.17g} {cycle:.9g} {after:.17g})"
-        yield "Von on 0 1"
+        yield f"{_source(names.TICK)} PWL(0 {-before:.17g} {cycle:.9g} {after:.17g})"
+        yield f"{_source(names.ON)} 1"
         return
     start, width = SAMPLE_START * cycle, (SAMPLE_STOP - SAMPLE_START) * cycle
-    yield f"Ven en 0 DC 1 PULSE(0 1 {edge:.9g} {edge:.9g} {edge:.9g} {ENABLE_STOP * cycle:.9g} {2 * cycle:.9g})"
-    yield f"Vclk clk 0 DC 1 PULSE(0 1 {start:.9g} {edge:.9g} {edge:.9g} {width - edge:.9g} {2 * cycle:.9g})"
+    driven, period = ENABLE_STOP * cycle, 2 * cycle
+    yield f"{_source(names.ENABLE)} DC 1 PULSE(0 1 {edge:.9g} {edge:.9g} {edge:.9g} {driven:.9g} {period:.9g})"
+    yield f"{_source(names.CLOCK)} DC 1 PULSE(0 1 {start:.9g} {edge:.9g} {edge:.9g} {width - edge:.9g} {period:.9g})"
+
+
+def _source(clock: str) -> str:
+    return f"{names.clock_source(clock)} {clock} 0"
 
 
 def _clock(name: str, before: int, during: int, start: float, width: float, config: HardwareConfig) -> str:
@@ -166,7 +172,7 @@ def _clock(name: str, before: int, during: int, start: float, width: float, conf
     """
     cycle, edge = config.timing.cycle, min(config.timing.edge, pulse_step(config) / 10)
     times = f"{start * cycle:.9g} {edge:.9g} {edge:.9g} {width * cycle - edge:.9g} {2 * cycle:.9g}"
-    return f"V{name} {name} 0 PULSE({before} {during} {times})"
+    return f"{_source(name)} PULSE({before} {during} {times})"
 
 
 def emit_drivers(tile: Tile, config: HardwareConfig, inputs: Array, errors: TileErrors) -> Iterator[str]:
@@ -181,12 +187,14 @@ def emit_drivers(tile: Tile, config: HardwareConfig, inputs: Array, errors: Tile
     for j, place in enumerate(tile.plan.inputs):
         code = circuit.code_max if place == BIAS else float(replayed[place])
         own = f" {errors.dac.parameters(j)}" if errors.dac else ""
-        yield f"Vcode_{j} code{j} 0 {code:.17g}"
+        node, level, lines = names.code(j), names.level(j), f"{names.line('p', j)} {names.line('n', j)}"
+        yield f"{names.code_source(j)} {node} 0 {code:.17g}"
         if pulses:
-            yield f"Xdac_{j} code{j} on level{j} nlevel{j} {model} v_ref=1{own}"
-            yield f"Xpulse_{j} level{j} tick rp{j} rn{j} pulse_width {width} settling={config.dac.settling:.17g}"
+            yield f"Xdac_{j} {node} {names.ON} {level} n{level} {model} v_ref=1{own}"
+            settling = f"settling={config.dac.settling:.17g}"
+            yield f"Xpulse_{j} {level} {names.TICK} {lines} pulse_width {width} {settling}"
         else:
-            yield f"Xdac_{j} code{j} en rp{j} rn{j} {model} v_ref={config.drive.v_read:.17g}{own}"
+            yield f"Xdac_{j} {node} {names.ENABLE} {lines} {model} v_ref={config.drive.v_read:.17g}{own}"
 
 
 def emit_columns(tile: Tile, config: HardwareConfig, load: Array, errors: TileErrors) -> Iterator[str]:
@@ -202,21 +210,24 @@ def emit_columns(tile: Tile, config: HardwareConfig, load: Array, errors: TileEr
     model = name if adc.bits is None else f"{name} code_max={adc.code_max:g}"
     offsets, pulses = errors.offsets.tolist(), config.drive.pulsed
     c_f = feedback_capacitance(tile.plan, config, load) if pulses else 0.0
-    sampled = "noisy" if config.device.read_sigma else "out"
+    sampled = names.noisy if config.device.read_sigma else names.out
     if tile.plan.r_reference is not None:
-        yield f"Xref cref ref {_transimpedance(config, tile.plan.r_reference, offsets[-1])}"
+        reference = names.REFERENCE
+        model_of_reference = _transimpedance(config, tile.plan.r_reference, offsets[-1])
+        yield f"{names.amplifier(reference)} {names.bit(reference)} {reference} {model_of_reference}"
     for k in range(columns):
         if tile.plan.r_reference is not None:
-            yield f"Rref_{k} ref c{k} {tile.plan.r_reference:.17g}"
+            yield f"Rref_{k} {names.REFERENCE} {names.bit(k)} {tile.plan.r_reference:.17g}"
+        amplifier, hold = f"{names.amplifier(k)} {names.bit(k)} {names.out(k)}", names.hold(k)
         if pulses:
-            yield f"Xamp_{k} c{k} out{k} reset {_integrator(config, c_f, offsets[k])}"
+            yield f"{amplifier} {names.RESET} {_integrator(config, c_f, offsets[k])}"
         else:
-            yield f"Xamp_{k} c{k} out{k} {_transimpedance(config, tile.plan.r_f, offsets[k])}"
+            yield f"{amplifier} {_transimpedance(config, tile.plan.r_f, offsets[k])}"
         own = f" {errors.adc.parameters(k)}" if errors.adc else ""
         if config.device.read_sigma:
-            yield f"Vread_{k} noisy{k} out{k} 0"
-        yield f"Xhold_{k} {sampled}{k} hold{k} clk sample_hold"
-        yield f"Xadc_{k} hold{k} adc{k} {model} v_full_scale={config.adc.v_full_scale:.17g}{own}"
+            yield f"{names.read_noise_source(k)} {names.noisy(k)} {names.out(k)} 0"
+        yield f"Xhold_{k} {sampled(k)} {hold} {names.CLOCK} sample_hold"
+        yield f"Xadc_{k} {hold} {names.adc(k)} {model} v_full_scale={config.adc.v_full_scale:.17g}{own}"
 
 
 def _transimpedance(config: HardwareConfig, r_f: float, offset: float) -> str:
@@ -258,15 +269,17 @@ def emit_analysis(tile: Tile, config: HardwareConfig) -> Iterator[str]:
         yield ".save " + " ".join(signals[start : start + 16])
     if config.array.memristor == "dynamic" or config.drive.pulsed:
         yield f".{format_cycle(config)}"
-        yield ".print tran v(out0) v(hold0) v(adc0)"  # so that a bare run shows something
+        shown = " ".join(f"v({node(0)})" for node in (names.out, names.hold, names.adc))
+        yield f".print tran {shown}"  # so that a bare run shows something
     else:
         yield ".op"
 
 
 def saved_nodes(rows: int, columns: int, config: HardwareConfig) -> list[str]:
     """Return the nodes of a tile that its deck saves."""
-    nodes = ["reset" if config.drive.pulsed else "en", "clk", *(f"rp{j}" for j in range(rows))]
-    nodes += [f"{name}{k}" for name in ("out", "hold", "adc") for k in range(columns)]
+    nodes = [names.RESET if config.drive.pulsed else names.ENABLE, names.CLOCK]
+    nodes += [names.line("p", j) for j in range(rows)]
+    nodes += [node(k) for node in (names.out, names.hold, names.adc) for k in range(columns)]
     if config.array.memristor == "dynamic":
-        nodes += [f"x{j}_{k}" for j in range(rows) for k in range(columns)]
+        nodes += [names.state(j, k) for j in range(rows) for k in range(columns)]
     return nodes

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_mnn.circuit.spice import names
 from hvae_mnn.engines.spice.binding import check_version, load_ngspice
 
 Array = NDArray[np.float64]
@@ -72,7 +73,7 @@ class CellWorker:
     def _run(self, pulse: Pulse) -> tuple[float, float, float]:
         """Run the pulse and then the read: steps that suit the one would not suit the other."""
         capacitance = _CAPACITANCE / pulse.rate if pulse.rate > 0 else _FROZEN
-        self._ngspice.run(f"alter c.xm.c_moved = {capacitance:.17g}", self._path)
+        self._ngspice.run(f"alter {names.moved_capacitor(names.CELL)} = {capacitance:.17g}", self._path)
         state, energy = pulse.state, 0.0
         if pulse.volts:
             self._set_sources(pulse.volts, 0.0, pulse.edge, pulse.width)
@@ -89,7 +90,7 @@ class CellWorker:
 
     def _measure(self, state: float, stop: float) -> tuple[Array, ...]:
         """Run from a state; return time, states, terminal voltages and source currents, each (points,)."""
-        self._ngspice.run(f"alter i.xm.i_start = {state:.17g}", self._path)
+        self._ngspice.run(f"alter {names.state_source(names.CELL)} = {state:.17g}", self._path)
         self._ngspice.run(f"tran {stop / 100:.9g} {stop:.17g} 0 {stop / 50:.9g}", self._path)
         vectors = tuple(self._ngspice.vector(name, self._path) for name in ("time", "x", "drive", "vpulse#branch"))
         self._ngspice.run("destroy", self._path)

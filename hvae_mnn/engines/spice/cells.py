@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.circuit.spice.cell_deck import format_cell_deck, pulse_edge
+from hvae_mnn.circuit.spice.device_library import DEVICE_LIBRARY, DYNAMIC_LIBRARY, format_device_library
 from hvae_mnn.engines.spice.cell_worker import Pulse
-from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.config import AistMemristor, HardwareConfig
 from hvae_mnn.runtime.resources import netlists_folder
 from hvae_mnn.runtime.workers import WorkerPool, core_count
 
@@ -42,7 +43,7 @@ class SpiceCells:
         self._config = config
         self.states = np.array(states, dtype=np.float64)
         self._conductances: Array | None = None
-        _write_decks(folder, {"cell": format_cell_deck(config)})
+        _write_decks(folder, {"cell": format_cell_deck(config)}, config.aist("a deck of a cell"))
         self._pool = WorkerPool(_FACTORY, max(1, min(workers or core_count(), len(states))))
         try:
             self._pool.call("load", [(str((folder / "decks").resolve()), "cell.cir")] * self._pool.size)
@@ -117,12 +118,13 @@ class SpiceCells:
         ]
 
 
-def trace_decks(folder: Path, decks: Mapping[str, str]) -> dict[str, dict[str, Array]]:
+def trace_decks(folder: Path, decks: Mapping[str, str], memristor: AistMemristor) -> dict[str, dict[str, Array]]:
     """Run decks as they are.
 
     Args:
         folder: Where `decks/` and `lib/` shall be.
         decks: SPICE text by name.
+        memristor: The device in them.
 
     Returns:
         For each deck `time` and every saved vector, each (points,).
@@ -130,7 +132,7 @@ def trace_decks(folder: Path, decks: Mapping[str, str]) -> dict[str, dict[str, A
     Raises:
         EngineError: ngspice failed.
     """
-    _write_decks(folder, decks)
+    _write_decks(folder, decks, memristor)
     pool = WorkerPool(_FACTORY, 1)
     traces: dict[str, dict[str, Array]] = {}
     try:
@@ -142,9 +144,11 @@ def trace_decks(folder: Path, decks: Mapping[str, str]) -> dict[str, dict[str, A
     return traces
 
 
-def _write_decks(folder: Path, decks: Mapping[str, str]) -> None:
+def _write_decks(folder: Path, decks: Mapping[str, str], memristor: AistMemristor) -> None:
     for name in ("decks", "lib"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(netlists_folder() / "memristor_dynamic.lib", folder / "lib" / "memristor_dynamic.lib")
+    shutil.copyfile(netlists_folder() / f"{DYNAMIC_LIBRARY}.lib", folder / "lib" / f"{DYNAMIC_LIBRARY}.lib")
+    library = format_device_library(memristor, dynamic=True)
+    (folder / "lib" / f"{DEVICE_LIBRARY}.lib").write_text(library, encoding="utf-8")
     for name, text in decks.items():
         (folder / "decks" / f"{name}.cir").write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from hvae_mnn.circuit.converters import Converter
 from hvae_mnn.circuit.die import layer_adc_errors
 from hvae_mnn.circuit.encoding import add_cycles, driver, join_cycles, split_cycles
 from hvae_mnn.circuit.plan import BIAS, LayerPlan, TilePlan, row_inputs
+from hvae_mnn.circuit.spice import names
 from hvae_mnn.circuit.spice.tile_deck import format_cycle
 from hvae_mnn.compiler.build import Build
 from hvae_mnn.engines.base import ClosingEngine, DeckSource, EngineInfo, ReadCycle, Reading, Waveform
@@ -208,13 +209,12 @@ class SpiceEngine(ClosingEngine):
 
     def _deck_source(self, tile: TilePlan) -> DeckSource:
         bias = tuple(row == BIAS for row in tile.inputs)
-        return DeckSource(tile.deck, bias, tile.columns, self._state_source(), self._noise[tile.name].names)
+        return DeckSource(tile.deck, bias, tile.columns, self._state_source(), self._noise[tile.name].sources)
 
     def _state_source(self) -> str:
-        array = self._hardware.array
-        if array.memristor == "static":
+        if self._hardware.array.memristor == "static":
             return ""
-        return "i.xm_{cell}.x_m.i_start" if array.scheme == "paired" else "i.xm_{cell}.i_start"
+        return names.state_source(names.memristor("{row}", "{column}"))
 
     def _run_cycles(self, timed: list[tuple[TilePlan, "_Job"]]) -> dict[str, tuple[Array, Array]]:
         """Run each tile's cycles in time, one after another; one tile a worker at a time."""

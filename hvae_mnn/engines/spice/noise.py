@@ -11,6 +11,7 @@ from hvae_mnn.circuit.die import TileErrors, TileNoise
 from hvae_mnn.circuit.encoding import driver
 from hvae_mnn.circuit.integrator import solve_tile
 from hvae_mnn.circuit.plan import Tile
+from hvae_mnn.circuit.spice import names
 from hvae_mnn.hardware.config import HardwareConfig
 
 Array = NDArray[np.float64]
@@ -21,14 +22,14 @@ class DeckNoise:
     """The noise of a tile's deck, if it has any.
 
     Attributes:
-        names: Names of the deck's voltage sources that carry it.
+        sources: Names of the deck's voltage sources that carry it.
         errors: Errors of the tile; the amplifiers' noise is added to their offsets.
         noise: What it draws anew in each read.
         driver: The rows' drivers.
         lsb: One LSB of their errors as a part of full scale.
     """
 
-    names: tuple[str, ...]
+    sources: tuple[str, ...]
     errors: TileErrors
     noise: TileNoise
     driver: Converter
@@ -40,7 +41,7 @@ class DeckNoise:
         noisy = config.amplifier.noise > 0 or config.device.read_sigma > 0
         noise = TileNoise.of_tile(tile, config, solve_tile(tile, config)) if noisy else TileNoise(None, None)
         return cls(
-            names=tuple(_source_names(tile, noise)),
+            sources=tuple(_source_names(tile, noise)),
             errors=TileErrors.of_tile(tile.plan, config),
             noise=noise,
             driver=driver(config),
@@ -72,10 +73,10 @@ class DeckNoise:
 
 
 def _source_names(tile: Tile, noise: TileNoise) -> list[str]:
-    names, plan = [], tile.plan
+    sources, plan = [], tile.plan
     if noise.amplifiers is not None:
-        names += [f"v.xamp_{k}.v_os" for k in range(plan.columns)]
-        names += ["v.xref.v_os"] if plan.r_reference is not None else []
+        sources += [names.offset_source(k) for k in range(plan.columns)]
+        sources += [names.offset_source(names.REFERENCE)] if plan.r_reference is not None else []
     if noise.cells is not None:
-        names += [f"vread_{k}" for k in range(plan.columns)]
-    return names
+        sources += [names.read_noise_source(k).lower() for k in range(plan.columns)]
+    return sources

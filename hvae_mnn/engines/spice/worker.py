@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hvae_mnn.circuit.spice import names
 from hvae_mnn.circuit.spice.tile_deck import EVEN_STEPS, FINE_STEPS
 from hvae_mnn.engines.base import DeckSource, ReadCycle
 from hvae_mnn.engines.spice.binding import check_version, load_ngspice
@@ -22,9 +23,9 @@ from hvae_mnn.engines.spice.binding import check_version, load_ngspice
 Array = NDArray[np.float64]
 
 _NEAR = 0.999  # of the limit: where an amplifier counts as saturated
-_STATE = re.compile(r"x\d+_\d+")
-_SWEEP = "dc vclk 1 1e12 1"
-_PREPARE = ("save none", "stop when v(clk) > 0")  # keep the last point alone, and pause at each
+_STATE = re.compile(names.state(r"(\d+)", r"(\d+)"))
+_SWEEP = f"dc {names.clock_source(names.CLOCK)} 1 1e12 1".lower()
+_PREPARE = ("save none", f"stop when v({names.CLOCK}) > 0")  # keep the last point alone, and pause at each
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Deck:
         columns: Number of columns.
         bias_rows: Whether each row is a bias row, whose code never changes.
         state_source: Name of the source that holds where a dynamic memristor's state starts, with
-            `{cell}` for its row and column; empty where memristors are static.
+            `{row}` and `{column}`; empty where memristors are static.
         noise_sources: Names of the voltage sources that are set anew before each read.
         how: How its cycles are run in time.
         codes: Codes its sources have now; NaN before the first read, (rows,).
@@ -164,7 +165,8 @@ class SpiceWorker:
         """Return codes and held voltages at the end of the current plot, each (columns,)."""
         columns = range(deck.columns)
         codes, held = (
-            np.array([self._ngspice.vector(f"{name}{k}", deck.path)[-1] for k in columns]) for name in ("adc", "hold")
+            np.array([self._ngspice.vector(node(k), deck.path)[-1] for k in columns])
+            for node in (names.adc, names.hold)
         )
         return codes, held
 
@@ -176,8 +178,8 @@ class SpiceWorker:
         command, self._paused = "resume" if self._paused else _SWEEP, False  # after an error a new sweep starts
         self._ngspice.run(command, deck.path)
         if command == _SWEEP:
-            names = [f"{name}{k}" for name in ("adc", "hold") for k in range(deck.columns)]
-            self._places = self._ngspice.places(names, deck.path)
+            nodes = [node(k) for node in (names.adc, names.hold) for k in range(deck.columns)]
+            self._places = self._ngspice.places(nodes, deck.path)
         self._paused = True
 
     def _run_cycle(self, deck: Deck, command: str) -> None:
@@ -194,14 +196,15 @@ class SpiceWorker:
             self._ngspice.run(f"option trtol={EVEN_STEPS}", deck.path)
 
     def _peak(self, deck: Deck, column: int) -> float:
-        return float(np.abs(self._ngspice.vector(f"out{column}", deck.path)).max())
+        return float(np.abs(self._ngspice.vector(names.out(column), deck.path)).max())
 
     def _write(self, deck: Deck, codes: Array) -> None:
         """Set the code sources that changed."""
         changed = np.flatnonzero((codes != deck.codes) & ~deck.bias_rows)
         deck.codes = np.full(deck.rows, np.nan)  # until all are written
         values = codes[changed].tolist()
-        commands = [f"alter vcode_{j} = {code:.17g}" for j, code in zip(changed.tolist(), values, strict=True)]
+        sources = [names.code_source(j).lower() for j in changed.tolist()]
+        commands = [f"alter {source} = {code:.17g}" for source, code in zip(sources, values, strict=True)]
         self._ngspice.run_all(commands, deck.path)
         deck.codes = codes
 
@@ -215,4 +218,6 @@ class SpiceWorker:
     def _carry(self, deck: Deck) -> None:
         """Start dynamic memristors from their state of the cycle before."""
         for cell, state in deck.states.items():
-            self._ngspice.run(f"alter {deck.state_source.format(cell=cell)} = {state:.17g}", deck.path)
+            row, column = cell.split("_")
+            source = deck.state_source.format(row=row, column=column)
+            self._ngspice.run(f"alter {source} = {state:.17g}", deck.path)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from hvae_mnn.circuit.spice import names
 from hvae_mnn.errors import ArtifactError
 from hvae_mnn.reports.figures.style import COLOURS, Canvas, format_some, format_title, format_word
 from hvae_mnn.runtime.toml import did_you_mean
@@ -36,10 +37,10 @@ class Panel:
 
 
 PANELS = (
-    Panel(re.compile(r"en|clk"), "control, V", 1),
-    Panel(re.compile(r"rp\d+"), "row drive, mV", 1e3),
-    Panel(re.compile(r"(out|hold)\d+"), "amplifier and\nheld value, mV", 1e3),
-    Panel(re.compile(r"adc\d+"), "ADC code", 1),
+    Panel(re.compile(f"{names.ENABLE}|{names.CLOCK}"), "control, V", 1),
+    Panel(re.compile(names.ROW + r"\d+"), "row drive, mV", 1e3),
+    Panel(re.compile(rf"({names.OUT}|{names.HOLD})\d+"), "amplifier and\nheld value, mV", 1e3),
+    Panel(re.compile(names.ADC + r"\d+"), "ADC code", 1),
     Panel(re.compile(r"x\d+_\d+"), "memristor state", 1),
     Panel(re.compile(r".+"), "other nodes, V", 1),
 )
@@ -67,7 +68,7 @@ class Signal:
         return next(i for i, panel in enumerate(PANELS) if panel.nodes.fullmatch(self.node))
 
 
-def choose_signals(run: Run, names: Sequence[str]) -> list[Signal]:
+def choose_signals(run: Run, wanted: Sequence[str]) -> list[Signal]:
     """Look signals up by name.
 
     Raises:
@@ -75,11 +76,11 @@ def choose_signals(run: Run, names: Sequence[str]) -> list[Signal]:
     """
     if not run.waveforms:
         raise ArtifactError(
-            f"{names[0] if names else 'signals'}: the run has no waveforms; expected a run made by: "
+            f"{wanted[0] if wanted else 'signals'}: the run has no waveforms; expected a run made by: "
             "hvae-mnn simulate --waveforms TILE"
         )
     chosen: dict[tuple[str, str], None] = {}
-    for name in names or [_first_tile(run)]:
+    for name in wanted or [_first_tile(run)]:
         tile, _, node = name.rpartition(".")
         if name in run.waveforms:
             chosen |= dict.fromkeys((name, node) for node in _default_nodes(run.waveforms[name].signals))
@@ -110,11 +111,12 @@ def _unknown_signal(run: Run, name: str, tile: str) -> str:
 
 def _default_nodes(nodes: Iterable[str]) -> Iterator[str]:
     """Yield clocks, and rows and columns from the start, the middle and the end of the tile; others if none is kept."""
-    names = list(nodes)
-    clocks = [node for node in ("en", "clk") if node in names]
-    kinds = [[node for node in names if re.fullmatch(rf"{kind}\d+", node)] for kind in ("rp", "out", "hold", "adc")]
+    kept = list(nodes)
+    clocks = [node for node in (names.ENABLE, names.CLOCK) if node in kept]
+    wanted = (names.ROW, names.OUT, names.HOLD, names.ADC)
+    kinds = [[node for node in kept if re.fullmatch(rf"{kind}\d+", node)] for kind in wanted]
     yield from clocks
-    for members in kinds if clocks or any(kinds) else [names]:
+    for members in kinds if clocks or any(kinds) else [kept]:
         members.sort(key=lambda node: [int(number) for number in re.findall(r"\d+", node)])
         yield from dict.fromkeys(members[place] for place in np.linspace(0, len(members) - 1, 3).astype(int) if members)
 
@@ -151,8 +153,8 @@ def _draw_panel(
     for i, signal in enumerate(signals):
         name = f"{signal.tile}.{signal.node}" if full_names else signal.node
         shown = f"... {len(signals)} signals" if i == LEGEND_LIMIT else name
-        look: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.55} if signal.node.startswith("out") else {}
-        if signal.node.startswith("hold"):
+        look: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.55} if signal.node.startswith(names.OUT) else {}
+        if signal.node.startswith(names.HOLD):
             look = {"linewidth": 1.5, "linestyle": (0, (3, 1.2))}
         axis.plot(
             signal.time * 1e6,
@@ -173,7 +175,9 @@ def _signal_colours(signals: Iterable[Signal]) -> dict[tuple[str, str], str]:
     families: dict[str, dict[str, str]] = {}
     for signal in signals:
         kind, place = re.fullmatch(r"(\D*)(.*)", signal.node).groups()  # type: ignore[union-attr]
-        family = families.setdefault("column" if kind in ("out", "hold", "adc") else kind.rstrip("enclk"), {})
+        if kind in (names.OUT, names.HOLD, names.ADC):
+            kind = "column"
+        family = families.setdefault("" if kind in (names.ENABLE, names.CLOCK) else kind, {})
         key = f"{signal.tile} {place}" if place else signal.node
         colours[signal.tile, signal.node] = family.setdefault(key, COLOURS[len(family) % len(COLOURS)])
     return colours
