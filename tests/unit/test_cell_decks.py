@@ -36,7 +36,7 @@ def pulse_of(line: str) -> list[float]:
 
 
 def parameters(line: str) -> dict[str, float]:
-    return {name: float(value) for name, value in re.findall(r"(\w+)=(\S+)", line)}
+    return {name: float(value) for name, value in re.findall(r"(\w+)=([-+.\de]+)", line)}
 
 
 def test_a_cell_deck_says_what_it_is_and_runs_by_itself() -> None:

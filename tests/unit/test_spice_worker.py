@@ -340,7 +340,7 @@ def test_transient_reads_take_one_sentence_at_a_time(tmp_path: Path) -> None:
 
 @pytest.mark.ngspice
 def test_dynamic_states_go_on_from_cycle_to_cycle(tmp_path: Path) -> None:
-    """With a threshold lowered in the Build's device a read moves the cells, and each cycle starts where the last one ended."""
+    """With thresholds lowered in the Build's device a read moves cells; a cycle starts where the last one ended."""
     tiny = {"cells": ("rnn", "rnn"), "decoder": "rnn", "embedding": 3, "hidden": 2, "latent": 1}
     build = make_build(tmp_path / "build", "default", ("array.memristor=dynamic",), **tiny)
     tile = build.tiles["encoder1.h.r0c0"]
