@@ -26,8 +26,10 @@ from hvae_mnn.hardware.timing import (
     LONGEST_PULSE,
     PULSE_SHARE,
     PULSE_START,
+    R_RESET,
     RESET_STOP,
     SAMPLE_STOP,
+    TRACKING,
     pulse_ramp,
     pulse_ticks,
     pulse_time,
@@ -35,10 +37,6 @@ from hvae_mnn.hardware.timing import (
 
 Array = NDArray[np.float64]
 
-R_RESET = 10.0
-"""On-resistance of the reset switch, ohm, as in `netlists/integrator.lib`."""
-TRACKING = 1e-9
-"""How far the sample-and-hold is behind a ramp, second, as in `netlists/sample_hold.lib`."""
 _NEGLIGIBLE = 1e-13  # of the first term: where the series in d ends
 _GRID = 128  # instants at which a pulse of full scale is looked at for saturation
 _FINEST = 1 / 256  # of a pulse of full scale: largest step of the integration through saturation

@@ -102,7 +102,6 @@ def test_each_nth_point_with_the_ends_of_cycles_and_the_same_readings(build, eve
 def test_states_of_memristors_do_not_depend_on_what_is_kept(tmp_path):
     """With a threshold lowered in the deck a read moves the cells, and each cycle starts where the last one ended."""
     build = make_build(tmp_path / "build", "default", ("array.memristor=dynamic",), **TINY)
-    path = build.folder / build.tiles[TILE].plan.deck
     device = build.folder / "lib" / "device.lib"
     device.write_text(re.sub(r"v_set=\S+ v_reset=\S+", "v_set=0.01 v_reset=-0.01", device.read_text()))
     readings = []

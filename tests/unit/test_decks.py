@@ -16,6 +16,7 @@ from hvae_mnn.circuit.spice.tile_deck import format_deck, library_names
 from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.hardware.files import load_hardware
 
+HOLD = "sample_hold r_switch=1000 c_hold=1e-12"
 GOLDEN = Path(__file__).parent.parent / "golden"
 PAIRED_DYNAMIC = ("array.memristor=dynamic",)
 REFERENCE = ("array.scheme=reference-column",)
@@ -129,10 +130,10 @@ def test_read_noise_is_a_source_between_amplifier_and_sample_and_hold() -> None:
     assert added[1:] == [
         line
         for k in range(3)
-        for line in (f"Vread_{k} noisy{k} out{k} 0", f"Xhold_{k} noisy{k} hold{k} clk sample_hold")
+        for line in (f"Vread_{k} noisy{k} out{k} 0", f"Xhold_{k} noisy{k} hold{k} clk {HOLD}")
     ]
     assert [line for line in plain if line not in noisy] == [
-        f"Xhold_{k} out{k} hold{k} clk sample_hold" for k in range(3)
+        f"Xhold_{k} out{k} hold{k} clk {HOLD}" for k in range(3)
     ]
 
 

@@ -24,8 +24,12 @@ from hvae_mnn.circuit.spice.array_deck import emit_array
 from hvae_mnn.circuit.spice.device_library import DEVICE_LIBRARY, DYNAMIC_LIBRARY
 from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.hardware.timing import (
+    C_HOLD,
     ENABLE_STOP,
+    LONGEST_PULSE,
     PULSE_START,
+    R_RESET,
+    R_SWITCH,
     RESET_STOP,
     SAMPLE_START,
     SAMPLE_STOP,
@@ -41,6 +45,7 @@ Array = NDArray[np.float64]
 EVEN_STEPS, FINE_STEPS = "1e6", "1"
 """ngspice's `trtol` that leaves time steps as they are asked for, and the one that lets truncation errors choose."""
 
+_SAMPLE_HOLD = f"r_switch={R_SWITCH:.9g} c_hold={C_HOLD:.9g}"
 _SHORT_HOLD = 0.02  # of a cycle; an edge is 1/50 at most
 
 _WIRES = {"full": "every segment in the deck", "reduced": "reduced to the exact admittance of the columns"}
@@ -183,7 +188,7 @@ def emit_drivers(tile: Tile, config: HardwareConfig, inputs: Array, errors: Tile
     if name == "dac_real":
         model += f" lsb={1 / dac.code_max:.17g}" + (f" settling={config.dac.settling:.17g}" if not pulses else "")
     replayed = split_cycles(dac.encode(inputs)[None], config)[-1]
-    width = f"v_ref={config.drive.v_read:.17g} ticks={pulse_ticks(config)} ramp={pulse_ramp(config):.17g}"
+    width = f"v_ref={config.drive.v_read:.17g} ticks={pulse_ticks(config)} ramp={pulse_ramp(config):.17g} longest={LONGEST_PULSE:.9g}"
     for j, place in enumerate(tile.plan.inputs):
         code = circuit.code_max if place == BIAS else float(replayed[place])
         own = f" {errors.dac.parameters(j)}" if errors.dac else ""
@@ -226,7 +231,7 @@ def emit_columns(tile: Tile, config: HardwareConfig, load: Array, errors: TileEr
         own = f" {errors.adc.parameters(k)}" if errors.adc else ""
         if config.device.read_sigma:
             yield f"{names.read_noise_source(k)} {names.noisy(k)} {names.out(k)} 0"
-        yield f"Xhold_{k} {sampled(k)} {hold} {names.CLOCK} sample_hold"
+        yield f"Xhold_{k} {sampled(k)} {hold} {names.CLOCK} sample_hold {_SAMPLE_HOLD}"
         yield f"Xadc_{k} {hold} {names.adc(k)} {model} v_full_scale={config.adc.v_full_scale:.17g}{own}"
 
 
@@ -238,8 +243,8 @@ def _transimpedance(config: HardwareConfig, r_f: float, offset: float) -> str:
 
 def _integrator(config: HardwareConfig, c_f: float, offset: float) -> str:
     if config.amplifier.gain is None:
-        return f"integrator_ideal c_f={c_f:.17g}"
-    return f"integrator c_f={c_f:.17g} {_operational_amplifier(config, offset)}"
+        return f"integrator_ideal c_f={c_f:.17g} r_reset={R_RESET:.9g}"
+    return f"integrator c_f={c_f:.17g} r_reset={R_RESET:.9g} {_operational_amplifier(config, offset)}"
 
 
 def _operational_amplifier(config: HardwareConfig, offset: float) -> str:
