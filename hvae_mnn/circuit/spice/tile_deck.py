@@ -188,7 +188,8 @@ def emit_drivers(tile: Tile, config: HardwareConfig, inputs: Array, errors: Tile
     if name == "dac_real":
         model += f" lsb={1 / dac.code_max:.17g}" + (f" settling={config.dac.settling:.17g}" if not pulses else "")
     replayed = split_cycles(dac.encode(inputs)[None], config)[-1]
-    width = f"v_ref={config.drive.v_read:.17g} ticks={pulse_ticks(config)} ramp={pulse_ramp(config):.17g} longest={LONGEST_PULSE:.9g}"
+    ticks = f"ticks={pulse_ticks(config)} ramp={pulse_ramp(config):.17g} longest={LONGEST_PULSE:.9g}"
+    width = f"v_ref={config.drive.v_read:.17g} {ticks}"
     for j, place in enumerate(tile.plan.inputs):
         code = circuit.code_max if place == BIAS else float(replayed[place])
         own = f" {errors.dac.parameters(j)}" if errors.dac else ""
