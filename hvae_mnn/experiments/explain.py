@@ -110,11 +110,6 @@ class Explanation:
     effects: tuple[Effect, ...]
     check: Check | None
 
-    @property
-    def whole(self) -> Measured:
-        """The hardware as it is, with all factors."""
-        return self.effects[-1].cumulative
-
     def to_json(self) -> dict[str, Any]:
         """Return what `explain --json` prints, as plain values."""
         return asdict(self)

@@ -128,13 +128,9 @@ def test_read_noise_is_a_source_between_amplifier_and_sample_and_hold() -> None:
     added = [line for line in noisy if line not in plain]
     assert added[0].startswith("* read noise: vread_<column>")
     assert added[1:] == [
-        line
-        for k in range(3)
-        for line in (f"Vread_{k} noisy{k} out{k} 0", f"Xhold_{k} noisy{k} hold{k} clk {HOLD}")
+        line for k in range(3) for line in (f"Vread_{k} noisy{k} out{k} 0", f"Xhold_{k} noisy{k} hold{k} clk {HOLD}")
     ]
-    assert [line for line in plain if line not in noisy] == [
-        f"Xhold_{k} out{k} hold{k} clk {HOLD}" for k in range(3)
-    ]
+    assert [line for line in plain if line not in noisy] == [f"Xhold_{k} out{k} hold{k} clk {HOLD}" for k in range(3)]
 
 
 def test_dynamic_cells_start_at_the_state_of_their_resistance() -> None:

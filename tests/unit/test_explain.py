@@ -64,9 +64,9 @@ def test_all_factors_together_are_exactly_what_the_run_recorded(overrides: tuple
     found, run = explain(*overrides)
     assert found.layers == ("encoder1", "encoder2", "decoder")
     for layer in run.layers:
-        assert found.whole.errors[layer.name] == layer.rms_error
-    assert found.whole.tokens == run.hardware.tokens
-    assert found.whole.agreement == run.agreement
+        assert found.effects[-1].cumulative.errors[layer.name] == layer.rms_error
+    assert found.effects[-1].cumulative.tokens == run.hardware.tokens
+    assert found.effects[-1].cumulative.agreement == run.agreement
     count = sum(step.size for layer in run.layers for step in layer.error)
     assert found.check is not None and found.check.agrees
     assert (found.check.readings, found.check.equal, found.check.largest) == (count, count, 0.0)
@@ -180,7 +180,7 @@ def test_other_wirings_and_one_latent_a_step(wiring: dict[str, object]) -> None:
     found, run = explain(*ALL, latent_mode="per-step", **wiring)
     assert found.ideal.tokens == run.software.tokens
     assert found.check is not None and found.check.agrees
-    assert found.whole.tokens == run.hardware.tokens
+    assert found.effects[-1].cumulative.tokens == run.hardware.tokens
 
 
 def test_full_scales_stay_those_of_the_build() -> None:
@@ -206,7 +206,7 @@ def test_a_run_of_the_software_engine_has_nothing_to_check() -> None:
     build = make_build(None, "default")
     found = explain_run(run_on(build, "software"), build)
     assert found.check is None
-    assert found.whole.errors["encoder1"] > 1e-4
+    assert found.effects[-1].cumulative.errors["encoder1"] > 1e-4
 
 
 def test_reads_of_another_build_do_not_agree() -> None:
@@ -228,7 +228,7 @@ def test_plain_values_and_what_is_printed(capsys: pytest.CaptureFixture[str]) ->
     rows = {line[:20].strip(): line for line in lines}
     assert set(FACTORS) < set(rows)
     assert "not in this hardware" in rows["conductance"]
-    assert f"{100 * found.whole.errors['encoder1']:.3f}%" in rows["periphery"]
+    assert f"{100 * found.effects[-1].cumulative.errors['encoder1']:.3f}%" in rows["periphery"]
     assert lines[-1].startswith("check      the whole hardware gives ")
 
 

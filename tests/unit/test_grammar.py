@@ -18,9 +18,23 @@ SMALL = Grammar(
 )
 
 
+def restricted(grammar: Grammar, alternatives: int) -> Grammar:
+    """Return the grammar with at most so many words a class, each class drawn evenly.
+
+    A class is a nonterminal all of whose rules are single words. The structure is kept, so an
+    ambiguity of the structure is one of the small grammar too, which can be enumerated.
+    """
+    small = {}
+    for name, rules in grammar.rules.items():
+        is_class = all(len(right) == 1 and right[0] not in grammar.rules for _, right in rules)
+        kept = rules[:alternatives] if is_class else rules
+        small[name] = tuple((1 / len(kept) if is_class else p, right) for p, right in kept)
+    return Grammar(small, grammar.start)
+
+
 def test_no_sentence_has_two_derivations_and_probabilities_sum_to_one() -> None:
     """With two words a class every structure of the grammar is enumerated whole."""
-    small = ENGLISH.restricted(2)
+    small = restricted(ENGLISH, 2)
     sentences = list(small.sentences())
     counts = Counter(words for words, _ in sentences)
 

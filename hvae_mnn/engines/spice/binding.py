@@ -29,9 +29,6 @@ _PAUSED = re.compile(r"^(\d+: condition met|doAnalyses: pause requested|(dc )?si
 class Ngspice(NgSpiceShared):  # type: ignore[misc]
     """PySpice's binding, with resident decks, chosen vectors read, and harmless messages told from errors."""
 
-    _loaded = 0
-    _current = -1
-
     def run(self, command: str, what: str) -> str:
         """Execute a command.
 
@@ -63,8 +60,8 @@ class Ngspice(NgSpiceShared):  # type: ignore[misc]
             for command in commands:
                 self.run(command, what)
 
-    def load(self, name: str, path: str, klu: bool = False) -> int:
-        """Load a deck of the working folder; return its number.
+    def load(self, name: str, path: str, klu: bool = False) -> None:
+        """Load a deck of the working folder.
 
         ngspice reads only plain characters in a command, so folders are entered and not named. The solver is an
         option of the circuit that was just loaded: others keep theirs, and there is none to set it for before.
@@ -74,17 +71,8 @@ class Ngspice(NgSpiceShared):  # type: ignore[misc]
         """
         if "Circuit:" not in self.run(f"source {name}", path):
             raise EngineError(f"{path}: ngspice found no circuit in the deck; compile the build again")
-        self._loaded += 1
-        self._current = self._loaded - 1
         if klu:
             self.run("option klu", path)
-        return self._current
-
-    def select(self, number: int, what: str) -> None:
-        """Make a loaded deck the current one; ngspice numbers circuits newest first."""
-        if number != self._current:
-            self.run(f"setcirc {self._loaded - number}", what)
-            self._current = number
 
     def vector(self, name: str, what: str) -> Array:
         """Return a copy of a vector of the current plot.
@@ -124,7 +112,6 @@ class Ngspice(NgSpiceShared):  # type: ignore[misc]
         self.run("circbyline .end", "KLU probe")
         said = self.run("op", "KLU probe") + " ".join(self._stderr)
         self.run("remcirc", "KLU probe")
-        self._current = self._loaded - 1
         return "KLU" in said
 
 

@@ -28,7 +28,6 @@ from hvae_mnn.model.evaluation.information import (
 from hvae_mnn.model.evaluation.posteriors import Posterior, Report, reconstruction
 from hvae_mnn.model.evaluation.protocols import (
     BATCH,
-    Estimate,
     Evaluation,
     HonestColumn,
     Measured,
@@ -226,11 +225,6 @@ def plain_costs(model: TextVae, sentences: Sequence[Sentence]) -> NDArray[np.flo
     nothing = torch.zeros(1, 0, dtype=model.output.weight.dtype)
     costs: NDArray[np.float64] = reconstruction(model, sentences, [nothing] * len(sentences)).numpy()
     return costs
-
-
-def evaluate_plain(model: TextVae, sentences: Sequence[Sentence]) -> Estimate:
-    """Measure a plain language model: its NLL is exact, there is nothing to integrate over."""
-    return estimate_mean(plain_costs(model, sentences), count_tokens(sentences))
 
 
 def evaluate_paper(

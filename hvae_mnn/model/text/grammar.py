@@ -112,19 +112,6 @@ class Grammar:
         """Yield every derivation as (words, probability); endless where the grammar is recursive."""
         yield from self._expand((self.start,))
 
-    def restricted(self, alternatives: int) -> "Grammar":
-        """Return the grammar with at most so many words a class, each class drawn evenly.
-
-        A class is a nonterminal all of whose rules are single words. The structure is kept, so an
-        ambiguity of the structure is one of the small grammar too, which can be enumerated.
-        """
-        small = {}
-        for name, rules in self.rules.items():
-            is_class = all(len(right) == 1 and right[0] not in self.rules for _, right in rules)
-            kept = rules[:alternatives] if is_class else rules
-            small[name] = tuple((1 / len(kept) if is_class else p, right) for p, right in kept)
-        return Grammar(small, self.start)
-
     def _draw(self, symbol: str, rng: np.random.Generator) -> Rule:
         point = rng.random()
         for rule in self.rules[symbol]:
