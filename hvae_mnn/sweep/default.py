@@ -13,7 +13,7 @@ from hvae_mnn.sweep.plan import Point, Study, read_studies, text_of
 
 DEFAULT_PLAN = plans_folder() / "default.toml"
 
-_START = 6.0
+_START = 10.0
 """Seconds for starting processes, intervals and figures. Measured."""
 
 
