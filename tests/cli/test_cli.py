@@ -83,7 +83,7 @@ def test_the_line_from_compile_to_plot() -> None:
     compiled = run("compile", MODEL, "--hardware", "ideal", "--out", "build")
     assert compiled.exit_code == 0, compiled.output
     assert "decks" in compiled.stdout
-    line = r"compiling to (\d+) tiles, (\d+) memristors; about \d+ MB of memory, [\d.]+ MB of disk\n"
+    line = r"compiling to (\d+) tiles, (\d+) memristors; about \d+ MB of memory, [\d.]+ MB of disk\nnext: .*\n"
     tiles, memristors = re.fullmatch(line, compiled.stderr).groups()
     assert f"{tiles} decks, {memristors} memristors" in compiled.stdout
     simulated = run("simulate", "--build", "build", "--sentence", SENTENCE, "--backend", "nodal", "--out", "run")
