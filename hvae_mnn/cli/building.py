@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hvae_mnn.cli.choosing import open_build
 from hvae_mnn.cli.command import Command
+from hvae_mnn.cli.following import tell_next
 from hvae_mnn.cli.options import FOLDER, hardware_option, json_option, name_hardware, set_option, workers_option
 from hvae_mnn.cli.studying import check_usage, train_study, warn_slow_warmup
 from hvae_mnn.reports.terminal import (
@@ -188,6 +190,7 @@ def train(
         return
     print_table({name: f"{value:.4g}" for name, value in metrics.items()})
     click.echo(f"wrote {out}", err=True)
+    tell_next("train", out)
 
 
 @click.command(
@@ -231,6 +234,7 @@ def compile_command(
         build = save_build(compiled, out, force, progress)
     _print_build(build)
     _warn_unsettled(build)
+    tell_next("compile", build=out)
 
 
 def _print_build(build: "Build") -> None:
@@ -253,7 +257,7 @@ def _print_build(build: "Build") -> None:
 
 
 @click.command(cls=Command, epilog="hvae-mnn program build/ --cells-per-tile 16 --out programming/")
-@click.argument("build_dir", metavar="BUILD", type=FOLDER)
+@click.argument("build_dir", metavar="[BUILD]", type=FOLDER, required=False)
 @click.option(
     "--cells-per-tile",
     type=click.IntRange(min=0),
@@ -277,7 +281,7 @@ def _print_build(build: "Build") -> None:
 @click.option("--out", type=FOLDER, default=Path("programming"), show_default=True, help="Folder to write.")
 @json_option
 def program(
-    build_dir: Path,
+    build_dir: Path | None,
     cells_per_tile: int | None,
     every: bool,
     tiles: tuple[str, ...],
@@ -287,17 +291,16 @@ def program(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Write a build's conductances pulse by pulse.
+    """Write a build's conductances pulse by pulse; without BUILD, those of ./build or of a shipped model.
 
     Write-verify with the dynamic memristor: every cell in numpy, a sample of each tile in SPICE
     with the same devices, and a model of the error that remains, for --set device.error_model=FILE.
     """
     if every and cells_per_tile is not None:
         raise click.UsageError("--all programs every cell; leave --cells-per-tile out")
-    from hvae_mnn.compiler.build import load_build
     from hvae_mnn.experiments.program import program_build
 
-    build = load_build(build_dir)
+    build = open_build(build_dir)
     with simulation_progress() as report:
         programmed = program_build(
             build,
@@ -314,6 +317,7 @@ def program(
     else:
         print_programmed(programmed)
         click.echo(f"wrote {out}", err=True)
+        tell_next("program", out)
 
 
 def _warn_slow_integrators(build: "Build") -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import click
 
+from hvae_mnn.cli.choosing import own_build
 from hvae_mnn.cli.command import Command
+from hvae_mnn.cli.following import tell_next
 from hvae_mnn.cli.options import FOLDER, json_option, set_option
 from hvae_mnn.reports.terminal import print_calibration, simulation_progress
 
@@ -15,7 +17,7 @@ from hvae_mnn.reports.terminal import print_calibration, simulation_progress
     epilog="hvae-mnn calibrate build/ --corpus grammar --set adc.range_percentile=auto",
     interrupted="the build is as it was",
 )
-@click.argument("build_dir", metavar="BUILD", type=FOLDER)
+@click.argument("build_dir", metavar="[BUILD]", type=FOLDER, required=False)
 @click.option(
     "--corpus",
     required=True,
@@ -31,9 +33,9 @@ from hvae_mnn.reports.terminal import print_calibration, simulation_progress
 @set_option
 @json_option
 def calibrate(
-    build_dir: Path, corpus: str, sentences: int, seed: int, overrides: tuple[str, ...], as_json: bool
+    build_dir: Path | None, corpus: str, sentences: int, seed: int, overrides: tuple[str, ...], as_json: bool
 ) -> None:
-    """Set a build's converter ranges by a corpus.
+    """Set a build's converter ranges by a corpus; without BUILD, those of ./build.
 
     Runs the software model over training sentences, takes full scales and weight scales from what
     its layers read, compiles again into the same folder, and says what is clipped on sentences of
@@ -41,10 +43,12 @@ def calibrate(
     """
     from hvae_mnn.experiments.calibrate import calibrate_build
 
+    folder = own_build(build_dir, "calibrate")
     with simulation_progress() as report:
-        found = calibrate_build(build_dir, corpus, sentences=sentences, seed=seed, overrides=overrides, progress=report)
+        found = calibrate_build(folder, corpus, sentences=sentences, seed=seed, overrides=overrides, progress=report)
     if as_json:
         click.echo(json.dumps(found.to_json()))
     else:
         print_calibration(found)
-        click.echo(f"wrote {build_dir}", err=True)
+        click.echo(f"wrote {folder}", err=True)
+        tell_next("calibrate", build=folder)

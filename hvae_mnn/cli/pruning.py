@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hvae_mnn.cli.command import Command
+from hvae_mnn.cli.following import tell_next
 from hvae_mnn.cli.options import FOLDER, hardware_option, json_option, name_hardware, set_option
 from hvae_mnn.reports.terminal import simulation_progress
 
@@ -92,6 +93,7 @@ def prune(
     else:
         _print_report(found)
         click.echo(f"wrote {out}", err=True)
+        tell_next("prune", out)
 
 
 def _print_report(found: "PruneReport") -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hvae_mnn.cli.choosing import find_result, open_build
 from hvae_mnn.cli.command import Command
-from hvae_mnn.cli.options import FOLDER, json_option, name_hardware, set_option, workers_option
+from hvae_mnn.cli.following import tell_next
+from hvae_mnn.cli.options import FOLDER, json_option, set_option, workers_option
 from hvae_mnn.cli.waveforms import WaveformChoice, warn_of_left_out, waveform_options
 from hvae_mnn.reports.terminal import print_explanation, print_lines, print_run, simulation_progress
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hvae_mnn.compiler.build import Build
-    from hvae_mnn.hardware.config import HardwareConfig
     from hvae_mnn.simulation.journal import Journal
 
 
@@ -46,10 +47,14 @@ if TYPE_CHECKING:
     "--build",
     "build_dir",
     type=FOLDER,
-    help="A compiled build; without it a shipped model is compiled once.",
+    help="A compiled build.  [default: ./build where there is one, else a shipped model, compiled once]",
 )
-@click.option("--model", metavar="NAME|FILE", help="Model to use without --build.  [default: ptb]")
-@click.option("--hardware", metavar="PRESET|FILE", help="Hardware to use without --build.  [default: default]")
+@click.option("--model", metavar="NAME|FILE", help="Model to take instead of ./build's.  [default: ptb]")
+@click.option(
+    "--hardware",
+    metavar="PRESET|FILE",
+    help="Hardware to compile the model for, ./build's too.  [default: the build's, or default]",
+)
 @set_option
 @click.option("--backend", type=click.Choice(["spice", "nodal", "software"]), default="spice", show_default=True)
 @click.option(
@@ -78,7 +83,8 @@ def simulate(
     """Run a sentence through the circuit, or many.
 
     Prints what the hardware says beside what the PyTorch model says with the same noise, where
-    they part, and the read error of each layer.
+    they part, and the read error of each layer. Without --build and --model it takes ./build, the build that
+    `hvae-mnn compile MODEL` writes; with --hardware or --set the model of it, compiled anew into the cache.
 
     The same command goes on with a simulation that was interrupted.
     """
@@ -90,7 +96,7 @@ def simulate(
         raise click.UsageError("--limit and --batch need --sentences FILE")
     if file is not None and waveforms.given:
         raise click.UsageError("waveforms are kept of one --sentence, not of --sentences")
-    build = partial(_open_build, build_dir, model, hardware, overrides)
+    build = partial(open_build, build_dir, model, hardware, overrides)
     if sentence is not None:
         _simulate_one(build, sentence, waveforms, **options)
     elif file is not None:
@@ -145,6 +151,7 @@ def _simulate_one(
     else:
         print_run(run)
         click.echo(f"wrote {out}", err=True)
+        tell_next("simulate", out)
 
 
 def _simulate_file(
@@ -192,6 +199,7 @@ def _simulate_file(
     if not as_json:
         print_lines(lines)
         click.echo(f"wrote {out}", err=True)
+        tell_next("simulate many")
 
 
 def _tell_of(journal: "Journal", what: str) -> None:
@@ -201,8 +209,8 @@ def _tell_of(journal: "Journal", what: str) -> None:
         click.echo(f"going on after {done} {what} of an interrupted simulation ({journal.folder})", err=True)
 
 
-@click.command(cls=Command, epilog="hvae-mnn plot run/ --signal encoder1.f.r0c0.out3 --out figure.png")
-@click.argument("folder", metavar="RUN|BUILD|PROGRAMMING|SWEEP|STUDY", type=FOLDER)
+@click.command(cls=Command, epilog="hvae-mnn plot\nhvae-mnn plot run/ --signal encoder1.f.r0c0.out3 --out figure.png")
+@click.argument("folder", metavar="[RUN|BUILD|PROGRAMMING|SWEEP|STUDY]", type=FOLDER, required=False)
 @click.option(
     "--signal",
     "signals",
@@ -217,8 +225,8 @@ def _tell_of(journal: "Journal", what: str) -> None:
     show_default=True,
     help="Figure to write (png, pdf, svg).",
 )
-def plot(folder: Path, signals: tuple[str, ...], out: Path) -> None:
-    """Draw a run, a build, a programming, a sweep or a study.
+def plot(folder: Path | None, signals: tuple[str, ...], out: Path) -> None:
+    """Draw a run, a build, a programming, a sweep or a study; without a folder the newest of them here.
 
     A run gives its waveforms and its errors by layer and time step, a build its conductances, a
     programming the way of single cells, the error that remains and the pulses it took. A sweep of one study
@@ -227,18 +235,23 @@ def plot(folder: Path, signals: tuple[str, ...], out: Path) -> None:
     for the read errors of all layers. A study of models gives NLL by both protocols, KL and MI.
     """
     from hvae_mnn.reports.plot import plot_artifact
+    from hvae_mnn.runtime.finding import kind_of
 
-    for path in plot_artifact(folder, signals, out):
+    found = find_result(folder)
+    files = plot_artifact(found, signals, out)
+    for path in files:
         click.echo(str(path))
+    kind = kind_of(found)
+    tell_next(f"plot {kind}" if kind else "plot", found, build=found, figures=files)
 
 
 @click.command(cls=Command, epilog="hvae-mnn explain run/ --out error.png")
-@click.argument("folder", metavar="RUN", type=FOLDER)
+@click.argument("folder", metavar="[RUN]", type=FOLDER, required=False)
 @click.option("--build", "build_dir", type=FOLDER, help="The run's build, where it is not in its old place.")
 @click.option("--out", type=FOLDER, help="Figure to write (png, pdf, svg).")
 @json_option
-def explain(folder: Path, build_dir: Path | None, out: Path | None, as_json: bool) -> None:
-    """Say where a run's error comes from.
+def explain(folder: Path | None, build_dir: Path | None, out: Path | None, as_json: bool) -> None:
+    """Say where a run's error comes from; without RUN, the newest one here.
 
     Takes the run's hardware apart: each imperfection alone in hardware that is ideal otherwise, and on
     top of those before it, over the inputs that the run's layers read. Needs no ngspice.
@@ -249,7 +262,7 @@ def explain(folder: Path, build_dir: Path | None, out: Path | None, as_json: boo
 
     if out is not None:
         check_format(out)
-    run = load_run(folder)
+    run = load_run(find_result(folder, "run"))
     build = find_build(run, build_dir)
     with simulation_progress() as report:
         found = explain_run(run, build, report)
@@ -263,16 +276,4 @@ def explain(folder: Path, build_dir: Path | None, out: Path | None, as_json: boo
     print_explanation(found)
     if out is not None:
         click.echo(f"wrote {out}", err=True)
-
-
-def _open_build(build_dir: Path | None, model: str | None, hardware: str | None, overrides: tuple[str, ...]) -> "Build":
-    from hvae_mnn.compiler.build import load_build
-    from hvae_mnn.compiler.shipped import DEFAULT_MODEL, cached_build, open_model
-    from hvae_mnn.hardware.files import load_hardware
-
-    if build_dir is not None:
-        return load_build(build_dir)
-    name = hardware or "default"
-    config: HardwareConfig = load_hardware(name, overrides)
-    with simulation_progress() as report:
-        return cached_build(open_model(model or DEFAULT_MODEL), config, name_hardware(name, overrides), report)
+    tell_next("explain")

@@ -1,32 +1,45 @@
 """The command that measures many dies: sweep-variation."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hvae_mnn.cli.choosing import Chosen, choose_model
 from hvae_mnn.cli.command import Command
-from hvae_mnn.cli.options import FOLDER, json_option, name_hardware, set_option
+from hvae_mnn.cli.following import tell_next
+from hvae_mnn.cli.options import FOLDER, json_option, set_option
 from hvae_mnn.reports.terminal import simulation_progress
 
 if TYPE_CHECKING:
-    from hvae_mnn.experiments.sweep.plan import Study
+    from hvae_mnn.experiments.sweep.plan import Point, Study, SweepPlan
+    from hvae_mnn.experiments.sweep.run import SweepSettings
     from hvae_mnn.experiments.sweep.sentences import SweepSentences
-    from hvae_mnn.hardware.config import HardwareConfig
     from hvae_mnn.model.checkpoint import Checkpoint
 
 
 @click.command(
     cls=Command,
     name="sweep-variation",
-    epilog="hvae-mnn sweep-variation --axis device.sigma --values 0,0.02,0.05,0.1 --trials 100 --out sweep/\n"
+    epilog="hvae-mnn sweep-variation\n"
+    "hvae-mnn sweep-variation --axis device.sigma --values 0,0.02,0.05,0.1 --trials 100 --out sweep/\n"
     "hvae-mnn sweep-variation --plan plan.toml --scheduler tcp://host:8786 --out sweep/",
     interrupted="the same command goes on from what was finished",
 )
-@click.option("--build", "build_dir", type=FOLDER, help="A compiled build, whose model and hardware are varied.")
-@click.option("--model", metavar="NAME|FILE", help="Model to use without --build.  [default: grammar]")
-@click.option("--hardware", metavar="PRESET|FILE", help="Hardware to use without --build.  [default: default]")
+@click.option(
+    "--build",
+    "build_dir",
+    type=FOLDER,
+    help="A compiled build, whose model and hardware are varied.  [default: ./build where there is one]",
+)
+@click.option("--model", metavar="NAME|FILE", help="Model to take instead of a build's.  [default: grammar]")
+@click.option(
+    "--hardware",
+    metavar="PRESET|FILE",
+    help="Hardware to take instead of ./build's, or with --model.  [default: default]",
+)
 @set_option
 @click.option(
     "--axis",
@@ -45,10 +58,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--corpus",
-    default="grammar",
-    show_default=True,
     metavar="NAME|FOLDER",
-    help="Where test sentences are from: `grammar`, or a folder with NAME.test.txt.",
+    help="Where test sentences are from: `grammar`, or a folder with NAME.test.txt.  [default: grammar where the model "
+    "knows its words, else the folder that it was trained on]",
 )
 @click.option("--sentences", type=click.IntRange(min=1), default=100, show_default=True, help="Test sentences to draw.")
 @click.option(
@@ -98,7 +110,7 @@ def sweep_variation(
     values: tuple[str, ...],
     plan_file: Path | None,
     trials: int | None,
-    corpus: str,
+    corpus: str | None,
     sentences: int,
     seed: int,
     **options: Any,
@@ -108,19 +120,30 @@ def sweep_variation(
     Each trial programs the model into another die and lets it read the same test sentences, free-running and
     teacher-forced, beside the software model. Points of a grid are measured on the same dies.
 
+    Without --axis and --plan it measures the default study: programming error, wires, converter bits and amplifier
+    offset, one at a time; it says beforehand how long that takes.
+
     The same command goes on with a sweep that was interrupted.
     """
     if build_dir is not None and (model or hardware):
         raise click.UsageError("--build already says model and hardware; leave --model and --hardware out")
-    if bool(axes) == (plan_file is not None) or (plan_file is not None and values):
-        raise click.UsageError("give --axis KEY with --values V1,V2,..., or --plan FILE")
+    if (axes and plan_file is not None) or (values and not axes):
+        raise click.UsageError("give --axis KEY with --values V1,V2,..., or --plan FILE, or neither")
     if len(axes) != len(values):
         raise click.UsageError(f"{len(axes)} --axis and {len(values)} --values; give one list of values for each axis")
     _check_options(**options)
+    from hvae_mnn.experiments.sweep.plan import check_overrides
+
     studies = _read_studies(plan_file, tuple(zip(axes, values, strict=True)), trials)
-    checkpoint, config, names = _open_model(build_dir, model, hardware, overrides)
-    drawn = _draw_sentences(checkpoint, corpus, sentences, seed)
-    _sweep(checkpoint, config, studies, drawn, names, {"seed": seed, **options})
+    check_overrides(overrides)
+    chosen = choose_model(build_dir, model, hardware, overrides, "grammar")
+    default = not studies
+    if default:
+        from hvae_mnn.experiments.sweep.default import default_studies
+
+        studies = default_studies(chosen.hardware, trials)
+    drawn = _draw_sentences(chosen.checkpoint, corpus, sentences, seed)
+    _sweep(chosen, studies, drawn, default, {"seed": seed, **options})
 
 
 def _check_options(
@@ -139,37 +162,18 @@ def _check_options(
 
 
 def _read_studies(plan_file: Path | None, axes: tuple[tuple[str, str], ...], trials: int | None) -> "tuple[Study, ...]":
+    """Return the studies that are asked for; none for the default study."""
     from hvae_mnn.experiments.sweep.plan import DEFAULT_TRIALS, make_study, read_studies
 
     if plan_file is not None:
         return read_studies(plan_file, trials)
-    return (make_study(axes, trials or DEFAULT_TRIALS),)
+    return (make_study(axes, trials or DEFAULT_TRIALS),) if axes else ()
 
 
-def _open_model(
-    build_dir: Path | None, model: str | None, hardware: str | None, overrides: tuple[str, ...]
-) -> "tuple[Checkpoint, HardwareConfig, dict[str, Any]]":
-    """Return the model, its hardware and their names."""
-    from hvae_mnn.compiler.build import load_build
-    from hvae_mnn.compiler.shipped import open_model
-    from hvae_mnn.experiments.sweep.plan import check_overrides
-    from hvae_mnn.hardware.files import load_hardware, override_hardware
+def _draw_sentences(checkpoint: "Checkpoint", corpus: str | None, count: int, seed: int) -> "SweepSentences":
+    from hvae_mnn.experiments.sweep.sentences import MOST_UNKNOWN, choose_corpus, draw_sentences
 
-    check_overrides(overrides)
-    if build_dir is not None:
-        build = load_build(build_dir)
-        name = name_hardware(build.manifest.hardware_name, overrides)
-        names = {"model_name": str(build_dir), "hardware_name": name}
-        return build.checkpoint, override_hardware(build.manifest.hardware, overrides), names
-    model, hardware = model or "grammar", hardware or "default"
-    config = load_hardware(hardware, overrides)
-    return open_model(model), config, {"model_name": model, "hardware_name": name_hardware(hardware, overrides)}
-
-
-def _draw_sentences(checkpoint: "Checkpoint", corpus: str, count: int, seed: int) -> "SweepSentences":
-    from hvae_mnn.experiments.sweep.sentences import draw_sentences
-
-    drawn = draw_sentences(checkpoint, corpus, count, seed)
+    drawn = draw_sentences(checkpoint, corpus or choose_corpus(checkpoint), count, seed)
     if drawn.left_out:
         click.echo(
             f"{drawn.left_out} test sentences of {drawn.corpus} were left out: longer than the model reads, or without "
@@ -178,33 +182,39 @@ def _draw_sentences(checkpoint: "Checkpoint", corpus: str, count: int, seed: int
         )
     if len(drawn.ids) < count:
         click.echo(f"{len(drawn.ids)} sentences are all that there are", err=True)
-    if drawn.unknown > 0.1:
+    if drawn.unknown > MOST_UNKNOWN:
         click.echo(f"Warning: the model does not know {drawn.unknown:.0%} of the sentences' words", err=True)
     return drawn
 
 
 def _sweep(
-    checkpoint: "Checkpoint",
-    config: "HardwareConfig",
-    studies: "tuple[Study, ...]",
-    drawn: "SweepSentences",
-    names: dict[str, Any],
-    options: dict[str, Any],
+    chosen: Chosen, studies: "tuple[Study, ...]", drawn: "SweepSentences", default: bool, options: dict[str, Any]
 ) -> None:
-    """Measure, draw and print."""
+    """Measure, draw and print; the default study is described first."""
     from hvae_mnn.experiments.sweep.run import SweepSettings, make_plan, run_sweep
+    from hvae_mnn.experiments.sweep.store import is_sweep
     from hvae_mnn.experiments.sweep.summary import summarise
     from hvae_mnn.reports.figures.sweeps import draw_studies
     from hvae_mnn.reports.sweep_table import print_summary
 
     out, of_plan = options["out"], ("seed", "backend", "spice_check", "yield_at", "device")
     settings = SweepSettings(options["workers"], options["scheduler"], options["chunk"])
-    plan, points = make_plan(checkpoint, config, studies, drawn, **names, **{name: options[name] for name in of_plan})
+    plan, points = make_plan(
+        chosen.checkpoint,
+        chosen.hardware,
+        studies,
+        drawn,
+        model_name=chosen.model_name,
+        hardware_name=chosen.hardware_name,
+        **{name: options[name] for name in of_plan},
+    )
+    if default and not is_sweep(out):
+        _announce(chosen.checkpoint, plan, points, drawn, settings)
     with simulation_progress() as report:
         sweep = run_sweep(
             plan,
             points,
-            checkpoint,
+            chosen.checkpoint,
             drawn,
             out,
             settings,
@@ -217,3 +227,49 @@ def _sweep(
         click.echo(json.dumps(summary.to_json()))
         return
     print_summary(summary)
+    tell_next("sweep", out)
+
+
+def _announce(
+    checkpoint: "Checkpoint",
+    plan: "SweepPlan",
+    points: "tuple[Point, ...]",
+    drawn: "SweepSentences",
+    settings: "SweepSettings",
+) -> None:
+    """Say on stderr what the default study is, and about how long it takes."""
+    from hvae_mnn.experiments.sweep.default import DEFAULT_PLAN
+
+    lines = [f"default study ({DEFAULT_PLAN}), {len(drawn.ids)} sentences of {drawn.corpus}"]
+    for study in plan.studies:
+        dies = f"{study.trials} dies each" if study.trials > 1 else "1 die each"
+        lines.append(f"  {study.name:<18} {study.size} points, {dies}")
+    if plan.hardware.amplifier.gain is None:
+        lines.append("  nothing of amplifiers, which are ideal (amplifier.gain)")
+    if plan.backend == "nodal" and plan.device is None and settings.scheduler is None:
+        lines.append(_estimate(checkpoint, plan, points, drawn, settings.workers))
+    click.echo("\n".join(lines), err=True)
+
+
+def _estimate(
+    checkpoint: "Checkpoint",
+    plan: "SweepPlan",
+    points: "tuple[Point, ...]",
+    drawn: "SweepSentences",
+    workers: int | None,
+) -> str:
+    """Return about how long the processes of this machine take, for which some dies are measured."""
+    from hvae_mnn.experiments.sweep.cluster import BenchInputs
+    from hvae_mnn.experiments.sweep.default import estimate_seconds
+    from hvae_mnn.runtime.workers import core_count
+
+    bench = BenchInputs(checkpoint, drawn.ids, plan.seed).make()
+    workers = workers or core_count()
+    seconds = _round_time(estimate_seconds(points, bench, plan.seed, workers))
+    cores = "1 core" if workers == 1 else f"{workers} cores"
+    return f"about {seconds} on {cores}; --trials and --sentences change it"
+
+
+def _round_time(seconds: float) -> str:
+    """Return a time that is known roughly."""
+    return f"{5 * math.ceil(seconds / 5)} s" if seconds < 100 else f"{math.ceil(seconds / 60)} min"

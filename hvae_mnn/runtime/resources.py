@@ -1,4 +1,4 @@
-"""Where the files that ship with the package lie: presets, subcircuits, models."""
+"""Where the files that ship with the package lie: presets, plans, subcircuits, models."""
 
 from pathlib import Path
 
@@ -8,6 +8,11 @@ _PACKAGE = Path(__file__).parents[1]
 def presets_folder() -> Path:
     """Return the folder of the hardware presets (TOML)."""
     return _PACKAGE / "hardware" / "presets"
+
+
+def plans_folder() -> Path:
+    """Return the folder of the shipped plans of sweeps (TOML)."""
+    return _PACKAGE / "experiments" / "sweep" / "plans"
 
 
 def netlists_folder() -> Path:

@@ -76,7 +76,7 @@ def test_a_table_and_the_same_bytes_twice() -> None:
     first, again = (run("model.pt", "--corpus", "corpus", "--out", f"{i}.pt", *SMALL) for i in (1, 2))
     assert first.exit_code == 0, first.output
     assert first.stdout == again.stdout
-    assert first.stderr == "wrote 1.pt\n"
+    assert first.stderr == "wrote 1.pt\nnext: hvae-mnn compile 1.pt\n"
     lines = first.stdout.splitlines()
     assert lines[0].split() == ["before", "after", "saved"]
     assert lines[1].split()[:4] == ["units", "of", "z", "4"]

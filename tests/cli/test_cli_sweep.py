@@ -55,6 +55,7 @@ def test_one_axis(tmp_path: Path) -> None:
     assert result.stderr.splitlines() == [
         "1 test sentences of made were left out: longer than the model reads, or without a word that it knows",
         "wrote out",
+        "next: look at the figures in out; other metrics: hvae-mnn plot out --signal elbo",
     ]
     assert "device.sigma" in result.stdout
     rows = rows_in("out")
@@ -119,7 +120,6 @@ def test_trials_repeated_in_ngspice() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "give --axis KEY with --values V1,V2,..., or --plan FILE"),
         (("--values", "1"), "give --axis KEY with --values"),
         (("--plan", "plan.toml", *SIGMA), "give --axis KEY with --values"),
         (("--plan", "plan.toml", "--values", "1"), "give --axis KEY with --values"),

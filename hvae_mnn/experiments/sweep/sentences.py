@@ -1,11 +1,20 @@
 """The sentences that every trial of a sweep reads."""
 
 import hashlib
+import shlex
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 
 from hvae_mnn.errors import SweepError
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.text.corpus import UNK, Sentence, choose, load_text
+from hvae_mnn.model.text.grammar import ENGLISH
+
+MOST_UNKNOWN = 0.1
+"""Share of a corpus's words that a model may not know without a word about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,34 @@ class SweepSentences:
     def content_hash(self) -> str:
         """Return a SHA-256 over the word numbers, hexadecimal."""
         return hashlib.sha256(repr(self.ids).encode()).hexdigest()
+
+
+def choose_corpus(checkpoint: Checkpoint) -> str:
+    """Return where there are test sentences in a model's words: `grammar`, or the folder that it was trained on.
+
+    Raises:
+        SweepError: It does not know the grammar's words, and that folder is not here.
+    """
+    words = ENGLISH.words()
+    if len(checkpoint.vocabulary.encode(" ".join(words))[1]) <= MOST_UNKNOWN * len(words):
+        return "grammar"
+    folder = next((each for each in _trained_on(checkpoint) if any(Path(each).glob("*test.txt"))), None)
+    if folder is None:
+        corpus = checkpoint.provenance.get("corpus", "a corpus of its own")
+        raise SweepError(
+            f"the model was trained on {corpus}, whose test sentences are not here; give the folder with their "
+            "NAME.test.txt as --corpus FOLDER"
+        )
+    return folder
+
+
+def _trained_on(checkpoint: Checkpoint) -> Iterator[str]:
+    """Yield the folders that a model's corpus may lie in: as its training named it, and its name here."""
+    with suppress(ValueError):  # quotes that are not closed
+        words = shlex.split(checkpoint.provenance.get("command", ""))
+        yield from (value for option, value in pairwise(words) if option == "--corpus")
+    if "corpus" in checkpoint.provenance:
+        yield checkpoint.provenance["corpus"]
 
 
 def draw_sentences(checkpoint: Checkpoint, corpus: str, count: int, seed: int) -> SweepSentences:
