@@ -212,6 +212,7 @@ def compile_command(
     MODEL is a checkpoint file or the name of a shipped model.
     """
     from hvae_mnn.compiler.build import check_build_folder, save_build
+    from hvae_mnn.compiler.checks import physics_warnings
     from hvae_mnn.compiler.estimate import check_disk, estimate_build, format_estimate
     from hvae_mnn.compiler.pipeline import compile_model
     from hvae_mnn.compiler.shipped import open_model
@@ -233,7 +234,8 @@ def compile_command(
         compiled = compile_model(checkpoint, config, name, progress)
         build = save_build(compiled, out, force, progress)
     _print_build(build)
-    _warn_unsettled(build)
+    for warning in physics_warnings(build):
+        click.echo(f"Warning: {warning}", err=True)
     tell_next("compile", build=out)
 
 
@@ -318,46 +320,3 @@ def program(
         print_programmed(programmed)
         click.echo(f"wrote {out}", err=True)
         tell_next("program", out)
-
-
-def _warn_slow_integrators(build: "Build") -> None:
-    """Say where an amplifier's bandwidth adds more to an integrator's capacitance than can be trimmed."""
-    from hvae_mnn.circuit.amplifiers import added_capacitance
-    from hvae_mnn.circuit.crossbar import solve_array
-    from hvae_mnn.hardware.units import show
-
-    hardware = build.manifest.hardware
-    added = {
-        name: added_capacitance(tile.plan, hardware, solve_array(tile, hardware).load)
-        for name, tile in build.tiles.items()
-    }
-    name = max(added, key=lambda each: added[each])
-    if added[name] > 0.5:
-        click.echo(
-            f"Warning: with timing.cycle = {show(hardware.timing.cycle, 's')}, the bandwidth of {name}'s amplifiers "
-            f"adds {added[name]:.0%} to their capacitors, more than the half that is trimmed: sums come out too small. "
-            f"It needs {show(hardware.timing.cycle * added[name] / 0.5, 's')}, or more amplifier.gain_bandwidth",
-            err=True,
-        )
-
-
-def _warn_unsettled(build: "Build") -> None:
-    """Say where a read in time would be taken too early, or an integrator's amplifier is too slow for its pulses."""
-    from hvae_mnn.circuit.crossbar import settled_cycle, settling_error
-    from hvae_mnn.hardware.units import show
-
-    hardware = build.manifest.hardware
-    pulses = hardware.drive.pulsed
-    if pulses:
-        _warn_slow_integrators(build)
-    errors = {name: settling_error(tile, hardware) for name, tile in build.tiles.items()}
-    name = max(errors, key=lambda each: errors[each])
-    quarter = 0.25 / 2 ** ((hardware.adc.bits or 16) - 1)
-    if errors[name] > quarter:
-        needed = show(settled_cycle(build.tiles[name], hardware, quarter), "s")
-        affected = "pulses are cut short" if pulses else "reads in time will differ from settled ones"
-        click.echo(
-            f"Warning: with timing.cycle = {show(hardware.timing.cycle, 's')}, {name} is sampled {errors[name]:.2g} of "
-            f"a step early, more than 1/4 LSB; {affected}. It needs {needed}",
-            err=True,
-        )

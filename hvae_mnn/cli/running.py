@@ -114,34 +114,23 @@ def _simulate_one(
     workers: int | None,
 ) -> None:
     from hvae_mnn.runtime.folders import check_replaceable, unfinished_folder
-    from hvae_mnn.simulation.journal import Journal
     from hvae_mnn.simulation.run import may_replace_run, save_run
-    from hvae_mnn.simulation.sentence import hash_build, read_sentence, simulate_sentence
+    from hvae_mnn.simulation.sentence import open_journal, read_sentence, simulate_sentence
 
     out = out or Path("run")
     check_replaceable(out, may_replace_run)
-    build, unfinished = open_build(), unfinished_folder(out)
+    build = open_build()
     read_sentence(build, sentence)  # what is wrong with the command is said before anything is written
-    recording = waveforms.recording(build, sentence, backend, unfinished)
-    identity = {"build": hash_build(build), "sentence": sentence, "backend": backend, "seed": seed}
-    spice = backend == "spice"  # the others take less time than a journal
+    recording = waveforms.recording(build, sentence, backend, unfinished_folder(out))
+    how: dict[str, Any] = {"backend": backend, "seed": seed, "transient": waveforms.tiles, "recording": recording}
+    kept = backend == "spice"  # the others take less time than a journal
     with (
-        Journal(unfinished, identity | waveforms.to_json()) if spice else nullcontext() as journal,
+        open_journal(out, build, sentence, **how) if kept else nullcontext() as journal,
         simulation_progress() as report,
     ):
         if journal is not None:
             _tell_of(journal, "time steps")
-        run = simulate_sentence(
-            build,
-            sentence,
-            backend=backend,
-            seed=seed,
-            workers=workers,
-            transient=waveforms.tiles,
-            recording=recording,
-            journal=journal,
-            progress=report,
-        )
+        run = simulate_sentence(build, sentence, **how, workers=workers, journal=journal, progress=report)
         save_run(run, out)
         if journal is not None:
             journal.remove()
@@ -165,12 +154,10 @@ def _simulate_file(
     seed: int,
     workers: int | None,
 ) -> None:
-    from hvae_mnn.runtime.folders import unfinished_folder
-    from hvae_mnn.simulation.journal import Journal
-    from hvae_mnn.simulation.sentence import hash_build
     from hvae_mnn.simulation.sentences import (
         DEFAULT_BATCH,
         check_results_file,
+        open_journal,
         read_lines,
         save_results,
         simulate_lines,
@@ -180,17 +167,11 @@ def _simulate_file(
     check_results_file(out)
     build = open_build()
     sentences = read_lines(build, file, limit)
-    texts = [words.text for words in sentences]
-    what = {"build": hash_build(build), "sentences": texts, "count": len(texts), "batch": batch}
-    with (
-        Journal(unfinished_folder(out), what | {"backend": backend, "seed": seed}) as journal,
-        simulation_progress() as report,
-    ):
+    how: dict[str, Any] = {"backend": backend, "seed": seed, "batch": batch}
+    with open_journal(out, build, sentences, **how) as journal, simulation_progress() as report:
         _tell_of(journal, "sentences")
         lines = []
-        for line in simulate_lines(
-            build, sentences, journal, backend=backend, seed=seed, workers=workers, batch=batch, progress=report
-        ):
+        for line in simulate_lines(build, sentences, journal, **how, workers=workers, progress=report):
             lines.append(line)
             if as_json:
                 click.echo(json.dumps(line))

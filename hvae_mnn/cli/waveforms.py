@@ -36,10 +36,6 @@ class WaveformChoice:
         """Whether any of the options was given."""
         return bool(self.tiles or self.signals) or self.every is not None or self.limit is not None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what decides which waveforms a run has, as plain values."""
-        return {"waveforms": self.tiles, "signals": self.signals, "every": self.every, "limit": self.limit}
-
     def recording(self, build: "Build", sentence: str, backend: str, unfinished: Path) -> "Recording":
         """Say on stderr what the waveforms will take, and return what is kept of them, in a journal's folder.
 

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from hvae_mnn.engines.spice.engine import SpiceEngine
 from hvae_mnn.engines.spice.recording import Recording
 from hvae_mnn.errors import EngineError, SentenceError
 from hvae_mnn.model.config import check_sentence
+from hvae_mnn.runtime.folders import unfinished_folder
 from hvae_mnn.runtime.progress import Progress
 from hvae_mnn.simulation.journal import Journal
 from hvae_mnn.simulation.orchestrator import DigitalHalf, Ids, Outcome, Simulation
@@ -121,6 +123,28 @@ def simulate_sentence(
     (software,) = reference_sides(build, digital, [words.ids], [noise])
     run = make_run(build, words, outcome, software, engine, seed, seconds, hash_build(build))
     return replace(run, layers=tuple(simulation.traces.values()), waveforms=waveforms)
+
+
+def open_journal(
+    out: Path,
+    build: Build,
+    text: str,
+    *,
+    backend: str,
+    seed: int,
+    transient: Collection[str] = (),
+    recording: Recording = Recording(),  # noqa: B008 (immutable)
+) -> Journal:
+    """Open the journal of a simulation whose Run shall lie at `out`; an interrupted one of the same goes on.
+
+    The other arguments are those of `simulate_sentence`: all that decides what is read, and what is kept of it.
+
+    Raises:
+        ArtifactError: As `Journal`.
+    """
+    kept = {"signals": recording.signals, "every": recording.every, "limit": recording.limit}
+    read = {"build": hash_build(build), "sentence": text, "backend": backend, "seed": seed}
+    return Journal(unfinished_folder(out), read | {"waveforms": tuple(transient)} | kept)
 
 
 def make_run(

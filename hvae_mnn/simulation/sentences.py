@@ -9,6 +9,7 @@ from typing import Any
 from hvae_mnn.compiler.build import Build
 from hvae_mnn.engines.base import Engine
 from hvae_mnn.errors import ArtifactError, SentenceError
+from hvae_mnn.runtime.folders import unfinished_folder
 from hvae_mnn.runtime.progress import Progress
 from hvae_mnn.simulation.journal import Journal
 from hvae_mnn.simulation.orchestrator import DigitalHalf, Simulation
@@ -59,6 +60,19 @@ def _read_text(path: Path) -> str:
         raise SentenceError(f"{path}: not UTF-8 at byte {error.start}; expected text, a sentence a line") from None
     except OSError as error:
         raise SentenceError(f"{path}: cannot be read: {error.strerror}; expected text, a sentence a line") from None
+
+
+def open_journal(out: Path, build: Build, lines: Sequence[Words], *, backend: str, seed: int, batch: int) -> Journal:
+    """Open the journal of a simulation whose results shall lie at `out`; an interrupted one of the same goes on.
+
+    The other arguments are those of `simulate_lines`.
+
+    Raises:
+        ArtifactError: As `Journal`.
+    """
+    texts = [line.text for line in lines]
+    read = {"build": hash_build(build), "sentences": texts, "count": len(texts), "batch": batch}
+    return Journal(unfinished_folder(out), read | {"backend": backend, "seed": seed})
 
 
 def simulate_lines(
