@@ -6,7 +6,6 @@ those commands alone that train, evaluate or calibrate.
 
 import click
 
-from hvae_mnn import __version__
 from hvae_mnn.cli.building import compile_command, program, train
 from hvae_mnn.cli.calibrating import calibrate
 from hvae_mnn.cli.command import Group
@@ -15,10 +14,11 @@ from hvae_mnn.cli.machine import device, doctor
 from hvae_mnn.cli.pruning import prune
 from hvae_mnn.cli.running import explain, plot, simulate
 from hvae_mnn.cli.sweeping import sweep_variation
+from hvae_mnn.runtime.version import VERSION
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="hvae-mnn")
+@click.version_option(VERSION, prog_name="hvae-mnn")
 def main() -> None:
     """Run a trained text VAE on memristor crossbars, circuit by circuit, in ngspice.
 

@@ -155,8 +155,8 @@ def _open_side(
     if build is None:
         yield None
         return
+    from hvae_mnn.engines.open import open_engine
     from hvae_mnn.simulation.hardware_side import HardwareSide
-    from hvae_mnn.simulation.sentence import open_engine
 
     with open_engine(build, backend or "nodal", workers, progress=report) as engine:
         yield HardwareSide(build, engine, extent.draws)

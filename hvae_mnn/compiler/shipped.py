@@ -6,7 +6,6 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from hvae_mnn import __version__
 from hvae_mnn.compiler.build import SCHEMA_VERSION, Build, load_build, save_build
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.errors import ArtifactError, CheckpointError, UserError
@@ -14,6 +13,7 @@ from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint
 from hvae_mnn.runtime.progress import Progress
 from hvae_mnn.runtime.resources import models_folder, netlists_folder
+from hvae_mnn.runtime.version import VERSION
 
 DEFAULT_MODEL = "ptb"
 
@@ -53,7 +53,7 @@ def cached_build(
         CheckpointError: The model cannot be compiled.
         ArtifactError: The cache cannot be written.
     """
-    digest = hashlib.sha256(f"{__version__} {SCHEMA_VERSION} {checkpoint.compiled_hash()}".encode())
+    digest = hashlib.sha256(f"{VERSION} {SCHEMA_VERSION} {checkpoint.compiled_hash()}".encode())
     digest.update(hardware.model_dump_json().encode())
     for library in sorted(netlists_folder().glob("*.lib")):
         digest.update(library.read_bytes())

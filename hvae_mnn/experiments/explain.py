@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from hvae_mnn.circuit.converters import Converter
 from hvae_mnn.compiler.build import Build, load_build
 from hvae_mnn.engines.base import ClosingEngine, EngineInfo, Reading
+from hvae_mnn.engines.open import open_engine
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.errors import ArtifactError
 from hvae_mnn.experiments.factors import CLIPPING, FACTORS, INPUT, OUTPUT, compile_with, hardware_with, widen_range
 from hvae_mnn.runtime.progress import Progress
 from hvae_mnn.simulation.orchestrator import Simulation
 from hvae_mnn.simulation.run import Run, share_equal
-from hvae_mnn.simulation.sentence import draw_noise, hash_build, open_engine, read_sentence
+from hvae_mnn.simulation.sentence import draw_noise, hash_build, read_sentence
 
 Array = NDArray[np.float64]
 
@@ -144,17 +145,18 @@ def find_build(run: Run, folder: Path | None = None) -> Build:
     raise ArtifactError(f"{folder}: not the build of this run ({found}); give that one as --build, or simulate again")
 
 
-def explain_run(run: Run, build: Build, progress: Progress | None = None) -> Explanation:
+def explain_run(run: Run, build: Build | None = None, progress: Progress | None = None) -> Explanation:
     """Measure every factor of a Run's hardware, alone and on top of those before it.
 
     Args:
         run: The Run.
-        build: The Build it was read from.
+        build: The Build it was read from; where the Run says if not given.
         progress: Called with a stage, the measurements done and all.
 
     Raises:
-        ArtifactError: The Run's inputs do not fit the Build.
+        ArtifactError: The Run's inputs do not fit the Build, or it is not found.
     """
+    build = build or find_build(run)
     _check_shapes(run, build)
     bench = _Bench(run, build)
     ideal, effects = bench.measure(()), []

@@ -4,7 +4,7 @@ A signal is named by tile and node, `encoder1.f.r0c0.out3`; the nodes are those 
 (`hvae_mnn.circuit.spice.tile_deck`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hvae_mnn.experiments.explain import Explanation
 
 __all__ = [
+    "plot",
     "plot_artifact",
     "plot_conductances",
     "plot_device",
@@ -96,6 +97,27 @@ def _plot_rows(folder: Path, signals: Sequence[str], out: Path) -> list[Path]:
         figure = draw_study(load_results(folder))
     save_figure(figure, out)
     return [out]
+
+
+def plot(what: "Run | Build | Programmed | Explanation | DeviceCurves", signals: Sequence[str] = ()) -> Figure:
+    """Draw a result as the figure that `hvae-mnn plot` makes of it; `figure.savefig(...)` writes it.
+
+        plot(simulate(build, "this child carries his clock")).savefig("run.png")
+
+    Args:
+        what: A Run, a Build, a programming, an explanation, or a device's curves. Of a Sweep there is a figure for
+            each study: `plot_artifact` writes them.
+        signals: TILE.NODE or TILE of a Run; one TILE or LAYER.GATE of a Build; empty for a selection.
+
+    Raises:
+        ArtifactError: A signal is not in it.
+        TypeError: It is no result that one figure shows.
+    """
+    kind = type(what).__name__
+    if kind not in _FIGURES:
+        raise TypeError(f"a {kind} has no figure; expected one of {', '.join(_FIGURES)}")
+    figure: Figure = _FIGURES[kind](what, signals)
+    return figure
 
 
 def plot_run(run: Run, signals: Sequence[str] = ()) -> Figure:
@@ -176,3 +198,13 @@ def plot_conductances(build: "Build", name: str | None = None) -> Figure:
     """
     with figure_style():
         return draw_all_gates(build) if name is None else draw_one_map(build, name, *find_tiles(build, name))
+
+
+_FIGURES: Mapping[str, Callable[..., Figure]] = {
+    "Run": plot_run,
+    "Build": lambda build, signals: plot_conductances(build, *signals),
+    "Programmed": lambda programmed, _: plot_programmed(programmed),
+    "Explanation": lambda explanation, _: plot_explanation(explanation),
+    "DeviceCurves": lambda curves, _: plot_device(curves),
+}
+"""What draws a result, by its type's name: the types themselves would load the compiler and the engines."""

@@ -21,10 +21,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from hvae_mnn import __version__
 from hvae_mnn.engines.base import Reading
 from hvae_mnn.errors import ArtifactError
 from hvae_mnn.runtime.folders import LOCK, disk_failures, holds_only, lock_folder
+from hvae_mnn.runtime.version import VERSION
 
 States = Mapping[str, Mapping[str, float]]
 
@@ -54,7 +54,7 @@ class Journal:
                 else, or the disk fails.
         """
         self.folder, self.batch = folder, 0
-        self._identity = json.loads(json.dumps({"program": __version__, **identity}))
+        self._identity = json.loads(json.dumps({"program": VERSION, **identity}))
         self._step, self._found, self._removed = 0, list[Path](), False
         with disk_failures(folder):
             folder.mkdir(parents=True, exist_ok=True)

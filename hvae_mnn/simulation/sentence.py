@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from hvae_mnn.compiler.build import Build
 from hvae_mnn.engines.base import Engine
-from hvae_mnn.engines.nodal import NodalEngine
-from hvae_mnn.engines.software import SoftwareEngine
+from hvae_mnn.engines.open import open_engine
 from hvae_mnn.engines.spice.engine import SpiceEngine
 from hvae_mnn.engines.spice.recording import Recording
-from hvae_mnn.errors import EngineError, SentenceError
+from hvae_mnn.errors import SentenceError
 from hvae_mnn.model.config import check_sentence
 from hvae_mnn.runtime.folders import unfinished_folder
 from hvae_mnn.runtime.progress import Progress
@@ -25,28 +24,6 @@ from hvae_mnn.simulation.orchestrator import DigitalHalf, Ids, Outcome, Simulati
 from hvae_mnn.simulation.run import Run, Side
 
 Array = NDArray[np.float64]
-BACKENDS = ("spice", "nodal", "software")
-
-
-def open_engine(
-    build: Build,
-    backend: str,
-    workers: int | None = None,
-    transient: Collection[str] = (),
-    recording: Recording = Recording(),  # noqa: B008 (immutable)
-    progress: Progress | None = None,
-    resident: bool = True,
-) -> Engine:
-    """Load a Build into an engine; `resident` as `SpiceEngine` takes it.
-
-    Raises:
-        EngineError: The engine cannot start, or waveforms are asked of one that has none.
-    """
-    if transient and backend != "spice":
-        raise EngineError(f"--waveforms with --backend {backend}: only spice has waveforms; use --backend spice")
-    if backend == "spice":
-        return SpiceEngine(build, workers, transient, recording, progress, resident)
-    return NodalEngine(build) if backend == "nodal" else SoftwareEngine(build)
 
 
 @dataclass(frozen=True, slots=True)

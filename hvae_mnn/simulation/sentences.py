@@ -8,20 +8,13 @@ from typing import Any
 
 from hvae_mnn.compiler.build import Build
 from hvae_mnn.engines.base import Engine
+from hvae_mnn.engines.open import open_engine
 from hvae_mnn.errors import ArtifactError, SentenceError
 from hvae_mnn.runtime.folders import unfinished_folder
 from hvae_mnn.runtime.progress import Progress
 from hvae_mnn.simulation.journal import Journal
 from hvae_mnn.simulation.orchestrator import DigitalHalf, Simulation
-from hvae_mnn.simulation.sentence import (
-    Words,
-    draw_noise,
-    hash_build,
-    make_run,
-    open_engine,
-    read_sentence,
-    reference_sides,
-)
+from hvae_mnn.simulation.sentence import Words, draw_noise, hash_build, make_run, read_sentence, reference_sides
 
 DEFAULT_BATCH = {"spice": 1, "nodal": 64, "software": 64}
 """Sentences at once by backend: ngspice gains nothing from more."""

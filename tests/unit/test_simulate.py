@@ -11,18 +11,13 @@ from making import make_build, make_checkpoint, random_sentences
 from hvae_mnn.digital.gates import CellState, next_state
 from hvae_mnn.engines.base import Reading
 from hvae_mnn.engines.nodal import NodalEngine
+from hvae_mnn.engines.open import open_engine
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.errors import EngineError, SentenceError
 from hvae_mnn.model.text.corpus import EOS, SOS
 from hvae_mnn.simulation.orchestrator import DigitalHalf, Simulation
 from hvae_mnn.simulation.run import Run
-from hvae_mnn.simulation.sentence import (
-    draw_noise,
-    open_engine,
-    read_sentence,
-    reference_sides,
-    simulate_sentence,
-)
+from hvae_mnn.simulation.sentence import draw_noise, read_sentence, reference_sides, simulate_sentence
 
 
 def test_words_become_numbers_and_unknown_ones_are_named() -> None:

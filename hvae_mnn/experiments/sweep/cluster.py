@@ -33,13 +33,13 @@ from distributed import (
     get_worker,
 )
 
-from hvae_mnn import __version__
 from hvae_mnn.errors import EngineError, SweepError, UserError
 from hvae_mnn.experiments.sweep.plan import Point
 from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.network.threads import limit_to_one_thread
 from hvae_mnn.runtime.interrupts import Interrupts
+from hvae_mnn.runtime.version import VERSION
 
 BENCH = "hvae_mnn.experiments.sweep.bench:TrialBench"
 
@@ -219,7 +219,7 @@ def measure_on(
             client.register_plugin(plugin)
     except Exception as error:
         raise EngineError(
-            f"the workers do not take the model ({_line(error)}); they need hvae-mnn {__version__} and Python as here"
+            f"the workers do not take the model ({_line(error)}); they need hvae-mnn {VERSION} and Python as here"
         ) from None
     try:
         if not client.nthreads():
@@ -295,15 +295,15 @@ class _BenchPlugin(WorkerPlugin):  # type: ignore[misc]
     """Holds a worker's bench, which is built when the first chunk comes."""
 
     def __init__(self, name: str, inputs: BenchInputs) -> None:
-        self.name, self._inputs, self._version = name, inputs, __version__
+        self.name, self._inputs, self._version = name, inputs, VERSION
 
     def setup(self, worker: Worker) -> None:
         self._lock = threading.Lock()  # a worker of several threads measures one chunk at a time
         self._bench: Bench | None = None
 
     def measure(self, hardware: HardwareConfig, seeds: Sequence[int]) -> list[dict[str, float]]:
-        if self._version != __version__:
-            raise SweepError(f"a worker has hvae-mnn {__version__}; expected {self._version}, as here")
+        if self._version != VERSION:
+            raise SweepError(f"a worker has hvae-mnn {VERSION}; expected {self._version}, as here")
         with self._lock:
             if self._bench is None:
                 limit_to_one_thread()

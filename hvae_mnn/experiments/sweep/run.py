@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from hvae_mnn import __version__
 from hvae_mnn.engines.nodal import check_device
 from hvae_mnn.engines.spice.engine import describe_ngspice
 from hvae_mnn.experiments.sweep.bench import dies_together
@@ -40,6 +39,7 @@ from hvae_mnn.model.network.threads import one_thread
 from hvae_mnn.runtime.folders import unfinished_folder
 from hvae_mnn.runtime.interrupts import Interrupts
 from hvae_mnn.runtime.progress import Progress
+from hvae_mnn.runtime.version import VERSION
 from hvae_mnn.runtime.workers import core_count
 
 
@@ -82,7 +82,7 @@ def make_plan(
         SweepError: The studies contradict themselves.
     """
     return SweepPlan(
-        program_version=__version__,
+        program_version=VERSION,
         model=model_name,
         model_hash=checkpoint.compiled_hash(),
         hardware_name=hardware_name,
