@@ -7,13 +7,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from hvae_mnn.compiler.build import save_build
-from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.compiler.shipped import open_model
-from hvae_mnn.hardware.files import load_hardware
-from hvae_mnn.reports.plot import plot_run, save_figure
-from hvae_mnn.simulation.run import save_run
-from hvae_mnn.simulation.sentence import simulate_sentence
+import hvae_mnn as hm
 
 SENTENCE = "this child carries his clock"
 
@@ -21,21 +15,20 @@ SENTENCE = "this child carries his clock"
 def main(folder: Path | None = None, backend: str = "spice") -> Path:
     """Simulate the sentence, print both transcripts, draw the errors; return the figure's path."""
     folder = folder or Path(tempfile.mkdtemp(prefix="hvae-mnn-"))
-    hardware = load_hardware("default")
-    build = save_build(compile_model(open_model("grammar"), hardware, "default"), folder / "build", force=True)
+    build = hm.compile("grammar", "default", folder / "build", force=True)
     print(f"{len(build.tiles)} tiles, {build.memristors()} memristors")
 
     # Waveforms come from spice alone; the tiles named here are read in time, the others settled.
     tiles = ["encoder1.f.r0c0"] if backend == "spice" else []
-    run = simulate_sentence(build, SENTENCE, backend=backend, seed=0, transient=tiles)
+    run = hm.simulate(build, SENTENCE, backend=backend, seed=0, transient=tiles)
     print(f"sentence  {' '.join(run.tokens)}")
     print(f"software  {run.software.text}")
     print(f"hardware  {run.hardware.text}   ({run.agreement:.0%} of words agree)")
     for layer in run.layers:
         print(f"{layer.name}: rms error {100 * layer.rms_error:.3f} % of full scale over {len(layer.error)} steps")
 
-    save_run(run, folder / "run")
-    save_figure(plot_run(run), folder / "run.png")
+    hm.save_run(run, folder / "run")
+    hm.plot(run).savefig(folder / "run.png")
     return folder / "run.png"
 
 

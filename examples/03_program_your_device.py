@@ -11,14 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hvae_mnn.compiler.build import save_build
-from hvae_mnn.compiler.pipeline import compile_model
-from hvae_mnn.compiler.shipped import open_model
-from hvae_mnn.experiments.program import program_build
-from hvae_mnn.hardware.files import load_hardware
-from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.reports.plot import plot_programmed, save_figure
-from hvae_mnn.simulation.sentence import simulate_sentence
+import hvae_mnn as hm
 
 DEVICE = """
 extends = "default"
@@ -35,27 +28,26 @@ SENTENCES = ("this child carries his clock", "yesterday some brave lawyers work 
 def main(folder: Path | None = None) -> Path:
     """Program with both pulse sources, print error and agreement; return the coarse one's figure."""
     folder = folder or Path(tempfile.mkdtemp(prefix="hvae-mnn-"))
-    checkpoint = open_model("grammar")
+    checkpoint = hm.open_model("grammar")
     print("pulses   mean pulses  error left (rms of range)  words that stay the same")
     for name, (width_min, tolerance) in SOURCES.items():
         device = folder / f"{name}.toml"
         device.write_text(DEVICE.format(width_min=width_min, tolerance=tolerance))
-        build = save_build(compile_model(checkpoint, load_hardware(str(device)), name), folder / f"build_{name}")
-        programmed = program_build(build, folder / f"programming_{name}", cells_per_tile=0)
+        build = hm.compile(checkpoint, device, folder / f"build_{name}")
+        programmed = hm.program(build, folder / f"programming_{name}", cells_per_tile=0)
         found = programmed.to_json()["numpy"]
         agreement = read_with_error(checkpoint, device, folder / f"programming_{name}" / "error_model.toml")
         print(f"{name:<8} {found['mean_pulses']:>11.2f}  {found['rms_error']:>25.2%}  {agreement:>24.0%}")
     figure = folder / "programming_coarse.png"
-    save_figure(plot_programmed(programmed), figure)
+    hm.plot(programmed).savefig(figure)
     print(figure)
     return figure
 
 
-def read_with_error(checkpoint: Checkpoint, device: Path, error_model: Path) -> float:
+def read_with_error(checkpoint: hm.Checkpoint, device: Path, error_model: Path) -> float:
     """Return the mean agreement of hardware and software over the sentences."""
-    hardware = load_hardware(str(device), [f"device.error_model={error_model}"])
-    build = compile_model(checkpoint, hardware, device.stem)
-    runs = [simulate_sentence(build, sentence, backend="nodal", seed=0) for sentence in SENTENCES]
+    build = hm.compile(checkpoint, device, overrides=[f"device.error_model={error_model}"])
+    runs = [hm.simulate(build, sentence, backend="nodal", seed=0) for sentence in SENTENCES]
     return sum(run.agreement for run in runs) / len(runs)
 
 
