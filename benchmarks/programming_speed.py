@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
 from hvae_mnn.circuit.programming import REACHED, Draws, TwinCells, Written, write_verify
-from hvae_mnn.hardware.config import AistMemristor, HardwareConfig
+from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.hardware.memristors import AistMemristor
 
 Array = NDArray[np.float64]
 
@@ -41,12 +42,14 @@ def main() -> None:
 
     began = time.perf_counter()
     draws = Draws([("benchmark", options.cells, None)], config)
-    written = write_verify(TwinCells(draws.start_states(config), config.aist("this")), targets, draws, config)
+    written = write_verify(
+        TwinCells(draws.start_states(config), config.dynamic_memristor("this")), targets, draws, config
+    )
     seconds = time.perf_counter() - began
 
     chosen = np.arange(min(options.plain_cells, options.cells))
     draws = Draws([("benchmark", options.cells, chosen)], config)
-    bank = PlainCells(draws.start_states(config), config.aist("this"))
+    bank = PlainCells(draws.start_states(config), config.dynamic_memristor("this"))
     plain = write_verify(bank, targets[chosen], draws, config)
     plain_seconds = bank.seconds * options.cells / len(chosen)
 

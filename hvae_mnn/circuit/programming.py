@@ -12,11 +12,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.circuit.memristor import PulseResponse, closed_form_time, conductance_of, state_of
+from hvae_mnn.circuit.pulse_response import PulseResponse
 from hvae_mnn.circuit.streams import Purpose, keyed_stream
 from hvae_mnn.circuit.variation import stuck_cells
 from hvae_mnn.hardware.cells import ErrorModel, Programming
-from hvae_mnn.hardware.config import AistMemristor, HardwareConfig
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.memristors import DynamicMemristor
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -103,7 +104,7 @@ class Draws:
 
     def start_states(self, config: HardwareConfig) -> Array:
         """Return the states before the first pulse, (cells,): g_min, as after an erase, or where they are stuck."""
-        erased = state_of(np.full(self.stuck.shape, config.array.g_min), config.memristor)
+        erased = config.memristor.state(np.full(self.stuck.shape, config.array.g_min))
         return np.where(self.stuck > 0, 1.0, np.where(self.stuck < 0, 0.0, erased))
 
     def _normal(self, purpose: Purpose, round_: int) -> Array:
@@ -117,7 +118,7 @@ class Draws:
 class TwinCells:
     """A CellBank in numpy, for millions of cells."""
 
-    def __init__(self, states: Array, memristor: AistMemristor) -> None:
+    def __init__(self, states: Array, memristor: DynamicMemristor) -> None:
         """Start cells at states, 0..1, (cells,)."""
         self.states = np.array(states, dtype=np.float64)
         self._memristor = memristor
@@ -125,7 +126,7 @@ class TwinCells:
 
     def read(self) -> Array:
         """Return the conductances, siemens, (cells,)."""
-        return conductance_of(self.states, self._memristor)
+        return self._memristor.conductance(self.states)
 
     def pulse(self, volts: Array, widths: Array, rates: Array) -> Array:
         """Give each cell a pulse; return energies, joule, (cells,)."""
@@ -141,7 +142,7 @@ class TwinCells:
             self._responses[v] = PulseResponse(v, self._memristor)
         lived = widths * rates
         moved = self._responses[v].move(states, lived)
-        resting = v**2 * conductance_of(moved, self._memristor) * widths
+        resting = v**2 * self._memristor.conductance(moved) * widths
         taken = self._responses[v].energy(states, moved, lived)
         return moved, np.divide(taken, rates, out=resting, where=rates > 0)
 
@@ -166,7 +167,7 @@ def write_verify(
     """
     programming = config.write_pulses()
     span = config.array.g_max - config.array.g_min
-    controller = _Controller(g_target, span, config.aist("write-verify"), programming)
+    controller = _Controller(g_target, span, config.dynamic_memristor("write-verify"), programming)
     history: list[Array] = []
     energy = np.zeros(len(g_target))
     for round_ in range(programming.max_pulses + 1):
@@ -195,7 +196,7 @@ class _Controller:
     leaves it where it was as far as the reads can tell.
     """
 
-    def __init__(self, g_target: Array, span: float, memristor: AistMemristor, programming: Programming) -> None:
+    def __init__(self, g_target: Array, span: float, memristor: DynamicMemristor, programming: Programming) -> None:
         count = len(g_target)
         self._target, self._memristor, self._programming = g_target, memristor, programming
         self._tolerance = programming.tolerance * span
@@ -231,7 +232,7 @@ class _Controller:
         target, now, boost = self._target[cells], measured[cells], self._boost[cells]
         v = np.where(target > now, p.v_set, p.v_reset)
         start = np.clip(now, 1 / m.r_off, 1 / m.r_on)  # noise may lead outside
-        wanted = boost * np.maximum(closed_form_time(start, target, v, m), p.width_min)
+        wanted = boost * np.maximum(m.time_between(start, target, v), p.width_min)
         longest = np.floor(p.width_max / p.width_min * (1 + 1e-12))
         given = p.width_min * np.clip(np.round(wanted / p.width_min), 1, longest)
         self._before[cells], self._asked[cells] = now, (target - now) * given / wanted

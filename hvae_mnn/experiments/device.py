@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.circuit.memristor import closed_form_time, state_of
 from hvae_mnn.circuit.programming import CellBank, TwinCells
 from hvae_mnn.circuit.spice.cell_deck import format_hysteresis_deck
 from hvae_mnn.engines.spice.cells import SpiceCells, trace_decks
 from hvae_mnn.hardware.cells import Programming
-from hvae_mnn.hardware.config import AistMemristor, HardwareConfig
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.memristors import DynamicMemristor
 
 Array = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ class DeviceCurves:
 
     def to_json(self) -> dict[str, Any]:
         """Return what `device --json` prints, as plain values, SI units."""
-        device, pulses, array = self.config.aist("a device"), self.config.write_pulses(), self.config.array
+        device, pulses, array = self.config.dynamic_memristor("a device"), self.config.write_pulses(), self.config.array
         stairs = self.staircase
         return {
             "hardware_preset": self.name,
@@ -107,25 +107,23 @@ def characterise(config: HardwareConfig, name: str) -> DeviceCurves:
         HardwareError: It has no dynamics, or `programming` is missing.
         EngineError: ngspice failed.
     """
-    device, pulses = config.aist("a characterisation"), config.write_pulses()
+    device, pulses = config.dynamic_memristor("a characterisation"), config.write_pulses()
     low, high = np.array([config.array.g_min]), np.array([config.array.g_max])
-    set_time = float(closed_form_time(low, high, pulses.v_set, device)[0])
-    reset_time = float(closed_form_time(high, low, pulses.v_reset, device)[0])
+    set_time = float(device.time_between(low, high, pulses.v_set)[0])
+    reset_time = float(device.time_between(high, low, pulses.v_reset)[0])
     with tempfile.TemporaryDirectory(prefix="hvae-mnn-") as folder:
         loops = _measure_loops(config, device, Path(folder, "loops"))
         staircase = _measure_staircase(config, device, pulses, (set_time, reset_time), Path(folder, "staircase"))
     return DeviceCurves(name, config, set_time, reset_time, loops, staircase)
 
 
-def _measure_loops(config: HardwareConfig, device: AistMemristor, folder: Path) -> tuple[Loop, ...]:
+def _measure_loops(config: HardwareConfig, device: DynamicMemristor, folder: Path) -> tuple[Loop, ...]:
     """Run a sine at three frequencies; the slowest nearly switches the cell from end to end."""
     amplitude = _AMPLITUDE * device.threshold
     low, high = np.array([config.array.g_min]), np.array([config.array.g_max])
-    slowest = 0.5 / max(
-        closed_form_time(low, high, amplitude, device)[0], closed_form_time(high, low, -amplitude, device)[0]
-    )
+    slowest = 0.5 / max(device.time_between(low, high, amplitude)[0], device.time_between(high, low, -amplitude)[0])
     frequencies = [float(slowest * factor) for factor in _FREQUENCIES]
-    state = float(state_of(low, device)[0])
+    state = float(device.state(low)[0])
     decks = {
         f"loop_{i}": format_hysteresis_deck(device, state, amplitude, frequency)
         for i, frequency in enumerate(frequencies)
@@ -138,10 +136,10 @@ def _measure_loops(config: HardwareConfig, device: AistMemristor, folder: Path) 
 
 
 def _measure_staircase(
-    config: HardwareConfig, device: AistMemristor, pulses: Programming, times: tuple[float, float], folder: Path
+    config: HardwareConfig, device: DynamicMemristor, pulses: Programming, times: tuple[float, float], folder: Path
 ) -> Staircase:
     widths = (times[0] / _PULSES, times[1] / _PULSES)
-    start = state_of(np.array([config.array.g_min]), device)
+    start = device.state(np.array([config.array.g_min]))
     with SpiceCells(folder, start, config, workers=1) as cells:
         spice = _climb(cells, pulses, widths)
     return Staircase(widths[0], widths[1], spice, _climb(TwinCells(start, device), pulses, widths))

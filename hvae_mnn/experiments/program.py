@@ -89,7 +89,7 @@ def _configure(build: Build, overrides: Iterable[str], seed: int | None) -> Hard
     if seed is not None:
         given.append(f"device.seed={seed}")
     config = override_hardware(build.manifest.hardware, given)
-    config.aist("write-verify")
+    config.dynamic_memristor("write-verify")
     config.write_pulses()
     return config
 
@@ -114,7 +114,7 @@ def _pick(tile: Tile, name: str, count: int | None, seed: int) -> NDArray[np.int
 def _program_in_numpy(tiles: Mapping[str, Tile], config: HardwareConfig, report: Progress) -> Written:
     draws = Draws([(name, tile.g.size, None) for name, tile in tiles.items()], config)
     targets = np.concatenate([tile.g_target.ravel() for tile in tiles.values()])
-    bank = TwinCells(draws.start_states(config), config.aist("write-verify"))
+    bank = TwinCells(draws.start_states(config), config.dynamic_memristor("write-verify"))
     return write_verify(_Counted(bank, "numpy", report), targets, draws, config)
 
 
@@ -132,7 +132,9 @@ def _program_in_spice(
     states = draws.start_states(config)
     with SpiceCells(folder, states, config, workers) as bank:
         spice = write_verify(_Counted(bank, "SPICE", report), targets, draws, config, keep_history=True)
-    twin = write_verify(TwinCells(states, config.aist("write-verify")), targets, draws, config, keep_history=True)
+    twin = write_verify(
+        TwinCells(states, config.dynamic_memristor("write-verify")), targets, draws, config, keep_history=True
+    )
     names = tuple(name for name in tiles for _ in picked[name])
     rows = np.concatenate([picked[name] // tile.plan.columns for name, tile in tiles.items()])
     columns = np.concatenate([picked[name] % tile.plan.columns for name, tile in tiles.items()])
@@ -143,7 +145,7 @@ def _fit_error(config: HardwareConfig, hardware_name: str) -> ErrorModel:
     """Fit the error to cells with targets spread evenly over the range, which a network's are not."""
     low, high = config.array.g_min, config.array.g_max
     draws = Draws([("error model", _FITTED, None)], config)
-    bank = TwinCells(draws.start_states(config), config.aist("write-verify"))
+    bank = TwinCells(draws.start_states(config), config.dynamic_memristor("write-verify"))
     written = write_verify(bank, np.linspace(low, high, _FITTED), draws, config)
     free = draws.stuck == 0
     source = f"write-verify of {np.count_nonzero(free)} cells by numpy, hardware {hardware_name}"

@@ -1,85 +1,18 @@
 """HardwareConfig: every number of the circuit and its devices.
 
-Inside the package everything is SI base units. What cells do that was not asked for is in
-`hvae_mnn.hardware.cells`. Files and `--set` are read in `hvae_mnn.hardware.files`, the rules that refuse a
-configuration are in `hvae_mnn.hardware.rules`.
+Inside the package everything is SI base units. Cell imperfections (writing, programming error, stuck cells,
+retention, read noise) are in `hvae_mnn.hardware.cells`, memristor models in `hvae_mnn.hardware.memristors`. Files and
+`--set` are read in `hvae_mnn.hardware.files`, the rules that refuse a configuration are in `hvae_mnn.hardware.rules`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Field
 
 from hvae_mnn.errors import HardwareError
 from hvae_mnn.hardware.cells import Device, Programming, Stuck, Time
-from hvae_mnn.hardware.units import Ampere, Hertz, Metre, Ohm, Percentile, Positive, Second, Section, Siemens, Volt
-
-
-class Memristor(Section):
-    """What every memristor has: the two ends of its resistance (eq. 8 of Hu & Yang 2023).
-
-    Attributes:
-        r_on: Resistance at state x = 1, ohm.
-        r_off: Resistance at state x = 0, ohm.
-    """
-
-    r_on: Ohm = Positive
-    r_off: Ohm = Positive
-
-
-class AistMemristor(Memristor):
-    """AIST memristor of Hu & Yang 2023, eqs. 8-9. SI units.
-
-    Attributes:
-        v_set: Positive threshold V_T+, volt; below it the state does not move.
-        v_reset: Negative threshold V_T-, volt.
-        mobility: Ion mobility, m^2/(V s).
-        thickness: Film thickness D, metre.
-        i_0: Current of eq. 9's pole, ampere.
-        i_off: SET rate constant, ampere (per 1 A: eq. 9 is not dimensionally closed).
-        i_on: RESET rate constant, ampere (per 1 A).
-        window: `paper`, f = 1 - (2x - 1)^2p for both directions, or `directional`, 1 - x^2p
-            for SET and 1 - (1 - x)^2p for RESET, which leaves either end at full speed.
-        window_p: Exponent p of the window.
-        window_floor: Least `paper` window for a move away from an end, which that window alone
-            would never let go; 0 is eq. 9 as printed.
-        v_soft: Width above either threshold in which motion sets in smoothly, volt.
-        pole_width: Half-width of the smoothed pole at i = i_0, as a part of i_0.
-    """
-
-    model: Literal["aist"] = "aist"
-    v_set: Volt = Positive
-    v_reset: Volt = Field(lt=0)
-    mobility: float = Positive
-    thickness: Metre = Positive
-    i_0: Ampere = Positive
-    i_off: Ampere = Positive
-    i_on: Ampere = Positive
-    window: Literal["paper", "directional"] = "paper"
-    window_p: int = Field(gt=0)
-    window_floor: float = Field(default=0.01, ge=0, le=0.1)
-    v_soft: Volt = Field(default=2e-3, gt=0)
-    pole_width: float = Field(default=0.02, gt=0, le=0.2)
-
-    @property
-    def threshold(self) -> float:
-        """The lower of the two switching thresholds, volt."""
-        return min(self.v_set, -self.v_reset)
-
-
-class StaticMemristor(Memristor):
-    """A device known by its conductances and errors only: it can be read, not programmed in SPICE."""
-
-    model: Literal["static"]
-
-
-def _model_of(memristor: Any) -> str:
-    """Return which model a section is for; it may leave `aist` out."""
-    return str(memristor.get("model", "aist") if isinstance(memristor, dict) else getattr(memristor, "model", "aist"))
-
-
-AnyMemristor = Annotated[
-    Annotated[AistMemristor, Tag("aist")] | Annotated[StaticMemristor, Tag("static")], Discriminator(_model_of)
-]
+from hvae_mnn.hardware.memristors import MODELS, AnyMemristor, DynamicMemristor
+from hvae_mnn.hardware.units import Hertz, Ohm, Percentile, Positive, Second, Section, Siemens, Volt
 
 
 class Array(Section):
@@ -266,16 +199,17 @@ class HardwareConfig(Section):
     stuck: Stuck = Stuck()
     time: Time = Time()
 
-    def aist(self, purpose: str) -> AistMemristor:
+    def dynamic_memristor(self, purpose: str) -> DynamicMemristor:
         """Return the memristor with its dynamics.
 
         Raises:
             HardwareError: It has none; `purpose` says what needs them.
         """
-        if isinstance(self.memristor, AistMemristor):
+        if isinstance(self.memristor, DynamicMemristor):
             return self.memristor
+        models = " or ".join(name for name, model in MODELS.items() if issubclass(model, DynamicMemristor))
         raise HardwareError(
-            f"memristor.model is {self.memristor.model}, a device without dynamics; {purpose} needs model aist"
+            f"memristor.model is {self.memristor.model}, a device without dynamics; {purpose} needs model {models}"
         )
 
     def write_pulses(self) -> Programming:

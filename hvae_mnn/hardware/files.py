@@ -7,12 +7,11 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from hvae_mnn.errors import HardwareError
-from hvae_mnn.hardware.config import AistMemristor, HardwareConfig, StaticMemristor
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.memristors import MODELS
 from hvae_mnn.hardware.rules import check_hardware
 from hvae_mnn.runtime.resources import presets_folder
 from hvae_mnn.runtime.toml import did_you_mean, parse_value, read_toml
-
-_MODELS: dict[str, type[BaseModel]] = {"aist": AistMemristor, "static": StaticMemristor}
 
 
 def preset_names() -> tuple[str, ...]:
@@ -126,14 +125,14 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 def _first_problem(error: ValidationError) -> str:
     """Return the first problem of a validation as `section.key ...`; misspelt keys come first."""
     problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    location = [str(part) for part in problem["loc"] if part not in _MODELS]
+    location = [str(part) for part in problem["loc"] if part not in MODELS]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         names = _field_names([str(part) for part in problem["loc"][:-1]])
         return f'"{key}" is not a known key{did_you_mean(location[-1], names)}; known: {", ".join(names)}'
     if problem["type"] == "union_tag_invalid":
         tag = problem["ctx"]["tag"]
-        return f'{key}.model is "{tag}"; expected one of {", ".join(_MODELS)}{did_you_mean(tag, _MODELS)}'
+        return f'{key}.model is "{tag}"; expected one of {", ".join(MODELS)}{did_you_mean(tag, MODELS)}'
     if problem["type"] == "missing":
         return f'"{key}" is missing; give it, or begin the file with extends = "default"'
     if problem["type"] == "value_error":
@@ -145,8 +144,8 @@ def _first_problem(error: ValidationError) -> str:
 def _field_names(location: list[str]) -> tuple[str, ...]:
     model: type[BaseModel] = HardwareConfig
     for part in location:
-        if part in _MODELS:
-            model = _MODELS[part]
+        if part in MODELS:
+            model = MODELS[part]
         elif (annotation := _section(model.model_fields[part].annotation)) is not None:
             model = annotation
     return tuple(model.model_fields)

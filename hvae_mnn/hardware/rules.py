@@ -1,7 +1,9 @@
 """The rules that refuse a configuration whose parts contradict each other or the device."""
 
 from hvae_mnn.errors import HardwareError
-from hvae_mnn.hardware.config import HardwareConfig, StaticMemristor
+from hvae_mnn.hardware.cells import Programming
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.memristors import DynamicMemristor
 from hvae_mnn.hardware.timing import LONGEST_PULSE, PULSE_SHARE, PULSE_START, SAMPLE_STOP, pulse_ticks
 from hvae_mnn.hardware.units import show
 
@@ -25,17 +27,8 @@ def _rule_resistances(config: HardwareConfig) -> str | None:
     return f"memristor.r_off is {show(m.r_off, 'Ω')}; it must be above r_on, {show(m.r_on, 'Ω')}"
 
 
-def _rule_can_be_set(config: HardwareConfig) -> str | None:
-    m = config.memristor
-    if isinstance(m, StaticMemristor):
-        return None
-    limit = m.v_set / m.r_off
-    if m.i_0 <= limit * (1 + 1e-9):
-        return None
-    return (
-        f"memristor.i_0 is {show(m.i_0, 'A')} but v_set / r_off is {show(limit, 'A')}: "
-        "a cell in its high state could never be set; lower i_0 or r_off"
-    )
+def _rule_device(config: HardwareConfig) -> str | None:
+    return config.memristor.problem()
 
 
 def _rule_conductances(config: HardwareConfig) -> str | None:
@@ -51,7 +44,7 @@ def _rule_conductances(config: HardwareConfig) -> str | None:
 
 def _rule_read_disturb(config: HardwareConfig) -> str | None:
     m, peak = config.memristor, config.drive.v_read * (1 + config.drive.overshoot)
-    if isinstance(m, StaticMemristor) or peak < m.threshold:
+    if not isinstance(m, DynamicMemristor) or peak < m.threshold:
         return None
     return (
         f"drive.v_read with overshoot is {show(peak, 'V')}, not below the memristor's threshold of "
@@ -79,9 +72,10 @@ def _rule_edges(config: HardwareConfig) -> str | None:
 
 
 def _rule_dynamic_cells(config: HardwareConfig) -> str | None:
-    if config.array.memristor == "static" or not isinstance(config.memristor, StaticMemristor):
+    if config.array.memristor == "static" or isinstance(config.memristor, DynamicMemristor):
         return None
-    return "array.memristor is dynamic but memristor.model is static, a device without dynamics; set it to static"
+    model = config.memristor.model
+    return f"array.memristor is dynamic but memristor.model is {model}, a device without dynamics; set it to static"
 
 
 def _rule_dynamic_scheme(config: HardwareConfig) -> str | None:
@@ -90,29 +84,35 @@ def _rule_dynamic_scheme(config: HardwareConfig) -> str | None:
     return "array.memristor is dynamic, which array.scheme = differential has no subcircuit for; set it to static"
 
 
+def _magnitudes(m: DynamicMemristor, p: Programming) -> tuple[tuple[str, float, float], ...]:
+    """Return name, magnitude and threshold of the write pulses of either sign, volt."""
+    v_reset, v_set = m.thresholds
+    return ("v_set", p.v_set, v_set), ("v_reset", -p.v_reset, -v_reset)
+
+
 def _rule_pulses_move(config: HardwareConfig) -> str | None:
     m, p = config.memristor, config.programming
-    if p is None or isinstance(m, StaticMemristor):
+    if p is None or not isinstance(m, DynamicMemristor):
         return None
-    for key, pulse, threshold in (("v_set", p.v_set, m.v_set), ("v_reset", -p.v_reset, -m.v_reset)):
-        if pulse < threshold + m.v_soft:
+    for key, pulse, threshold in _magnitudes(m, p):
+        if pulse < threshold + m.threshold_width:
             return (
-                f"programming.{key} is {show(pulse, 'V')} in magnitude, within memristor.v_soft of the threshold, "
-                f"{show(threshold, 'V')}: a pulse would not move a cell; raise it"
+                f"programming.{key} is {show(pulse, 'V')} in magnitude, within {show(m.threshold_width, 'V')} of the "
+                f"threshold, {show(threshold, 'V')}: a pulse would not move a cell; raise it"
             )
     return None
 
 
 def _rule_half_selected(config: HardwareConfig) -> str | None:
     m, p = config.memristor, config.programming
-    if p is None or p.access == "selector" or isinstance(m, StaticMemristor):
+    if p is None or p.access == "selector" or not isinstance(m, DynamicMemristor):
         return None
-    for key, pulse, threshold in (("v_set", p.v_set, m.v_set), ("v_reset", -p.v_reset, -m.v_reset)):
+    for key, pulse, threshold in _magnitudes(m, p):
         if pulse >= 2 * threshold:
             return (
                 f"programming.{key} is {show(pulse, 'V')} in magnitude with passive access; half of it reaches the "
                 f"other cells of the row and column, so it must stay below {show(2 * threshold, 'V')}, twice "
-                f"memristor.{key}; lower it or use access = selector"
+                f"the cell's threshold; lower it or use access = selector"
             )
     return None
 
@@ -218,7 +218,7 @@ def _rule_pulses_fit(config: HardwareConfig) -> str | None:
 
 _RULES = (
     _rule_resistances,
-    _rule_can_be_set,
+    _rule_device,
     _rule_conductances,
     _rule_read_disturb,
     _rule_supplies,

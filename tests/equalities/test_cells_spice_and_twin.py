@@ -33,7 +33,9 @@ def test_equal_pulses_conductances_and_energies(tmp_path: Path, case: str) -> No
 
     with SpiceCells(tmp_path, states, config, workers=2) as cells:
         spice = write_verify(cells, targets, draws, config, keep_history=True)
-    twin = write_verify(TwinCells(states, config.aist("a twin")), targets, draws, config, keep_history=True)
+    twin = write_verify(
+        TwinCells(states, config.dynamic_memristor("a twin")), targets, draws, config, keep_history=True
+    )
 
     np.testing.assert_array_equal(spice.pulses, twin.pulses)
     np.testing.assert_array_equal(spice.status, twin.status)

@@ -198,7 +198,7 @@ def test_a_deck_by_itself_in_stock_ngspice(tmp_path):
 def test_decks_are_traced_as_they_are(tmp_path):
     divider = "* divider\nV1 a 0 {volts}\nR1 a b 1k\nR2 b 0 3k\n.tran 1u 10u\n.end\n"
     decks = {"p": divider.format(volts=4), "q": divider.format(volts=8)}
-    traces = trace_decks(tmp_path, decks, load_hardware("aist").aist("a test"))
+    traces = trace_decks(tmp_path, decks, load_hardware("aist").dynamic_memristor("a test"))
     assert list(traces) == ["p", "q"]
     for name, expected in (("p", 3.0), ("q", 6.0)):
         assert traces[name]["time"][-1] == pytest.approx(1e-5)

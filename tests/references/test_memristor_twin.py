@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.integrate import quad, solve_ivp
 
-from hvae_mnn.circuit.memristor import PulseResponse, closed_form_time, state_rate
 from hvae_mnn.circuit.programming import TwinCells
-from hvae_mnn.hardware.config import AistMemristor
+from hvae_mnn.circuit.pulse_response import PulseResponse
+from hvae_mnn.hardware.memristors import AistMemristor
 
 SET_A = {
     "r_on": 5e3,
@@ -116,7 +116,7 @@ def test_the_rate_is_equation_9(device, window):
     d = device | window
     x = np.array([-0.1, *STATES, 1.2])
     v = np.array([-2, -0.3, -0.203, -0.1005, -0.05, 0, 0.05, 0.1, 0.1005, 0.15, 0.301, 0.305, 1])
-    found = state_rate(x[:, None], v, AistMemristor(**d))
+    found = AistMemristor(**d).rate(x[:, None], v)
     expected = [[reference_rate(each, volts, d) for volts in v.tolist()] for each in x.tolist()]
     assert np.count_nonzero(found) > 50
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=0)
@@ -223,7 +223,7 @@ def test_a_millisecond_by_the_closed_forms(v, x, expected):
         by_hand = state(math.sqrt(resistance(x, SET_A) ** 2 + 2 * 95e3 * k * abs(v) * 1e-3), SET_A)
     assert by_hand == pytest.approx(expected, abs=1e-6)
     device = AistMemristor(**SET_A)
-    time = closed_form_time(1 / resistance(x, SET_A), 1 / resistance(by_hand, SET_A), v, device)
+    time = device.time_between(1 / resistance(x, SET_A), 1 / resistance(by_hand, SET_A), v)
     assert time == pytest.approx(1e-3, rel=1e-9)
     found = PulseResponse(v, device).move(np.array([x]), np.array([1e-3]))
     assert found[0] == pytest.approx(expected, abs=2e-5)  # the smoothed pole is 1e-5 of that
@@ -251,7 +251,7 @@ def test_times_from_end_to_end(v, milliseconds):
     time = quad(lambda x: 1 / reference_rate(x, v, SET_A), start, stop, epsrel=1e-10, limit=200)[0]
     assert PulseResponse(v, device).move(np.array([start]), np.array([time]))[0] == pytest.approx(stop, abs=1e-6)
     assert 0.9 * milliseconds < 1e3 * time < milliseconds
-    bare = closed_form_time(1 / resistance(start, SET_A), 1 / resistance(stop, SET_A), v, device)
+    bare = device.time_between(1 / resistance(start, SET_A), 1 / resistance(stop, SET_A), v)
     without_window = quad(lambda x: 1 / reference_rate(x, v, SET_A | {"window_p": 100_000}), 0.02, 0.98)[0]
     assert bare == pytest.approx(abs(without_window), rel=1e-3)
 
@@ -266,7 +266,7 @@ def test_below_threshold_nothing_moves(v, window):
     assert (moved == x).all()
     expected = [v * v / resistance(each, SET_A) * 1e6 for each in x.tolist()]
     np.testing.assert_allclose(response.energy(x, moved, np.full(7, 1e6)), expected, rtol=1e-12)
-    assert (state_rate(x, v, device) == 0).all()
+    assert (device.rate(x, v) == 0).all()
 
 
 def test_without_a_floor_the_ends_are_locked():

@@ -57,7 +57,7 @@ def test_a_cell_deck_says_what_it_is_and_runs_by_itself() -> None:
 
 def test_a_cell_deck_has_the_device_of_the_hardware() -> None:
     config = load_hardware("default", OVERRIDES)
-    device = parameters(format_device_library(config.aist("a test"), dynamic=True))
+    device = parameters(format_device_library(config.dynamic_memristor("a test"), dynamic=True))
     assert (device["r_on"], device["r_off"], device["window"]) == (4e3, 80e3, 1)
     assert parameters(elements(format_cell_deck(config))["Xm"])["x0"] == pytest.approx(
         (80e3 - 1 / 14e-6) / 76e3, rel=1e-12
@@ -93,7 +93,7 @@ def test_edges_are_the_hardware_s_and_shorter_in_short_pulses(width: float) -> N
 
 def test_a_loop_deck_is_two_periods_of_a_sine() -> None:
     config = load_hardware("default", OVERRIDES)
-    text = format_hysteresis_deck(config.aist("a loop"), 0.125, 0.3, 40.0)
+    text = format_hysteresis_deck(config.dynamic_memristor("a loop"), 0.125, 0.3, 40.0)
     parts = elements(text)
     offset, amplitude, frequency = (float(word) for word in re.findall(r"SIN\(([^)]*)\)", text)[0].split())
     assert (offset, amplitude, frequency) == (0, 0.3, 40)
@@ -115,6 +115,6 @@ def test_hardware_that_does_not_say_how_to_write() -> None:
 
 
 def test_numbers_keep_their_digits() -> None:
-    device = load_hardware("default").aist("a loop")
+    device = load_hardware("default").dynamic_memristor("a loop")
     state = float(np.nextafter(0.3, 1))
     assert parameters(elements(format_hysteresis_deck(device, state, 0.2, 10.0))["Xm"])["x0"] == state

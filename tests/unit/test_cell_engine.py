@@ -126,5 +126,5 @@ def test_what_is_read_and_given_is_the_callers_own(tmp_path: Path) -> None:
 def test_a_trace_of_a_broken_deck(tmp_path: Path) -> None:
     before = children()
     with pytest.raises(EngineError, match=r"decks/broken\.cir: ngspice found no circuit|decks/broken\.cir: ngspice f"):
-        trace_decks(tmp_path, {"broken": ""}, load_hardware("aist").aist("a test"))
+        trace_decks(tmp_path, {"broken": ""}, load_hardware("aist").dynamic_memristor("a test"))
     assert children() == before

@@ -6,8 +6,9 @@ import pytest
 from unit.test_hardware import refuses, write
 
 from hvae_mnn.errors import HardwareError
-from hvae_mnn.hardware.config import AistMemristor, HardwareConfig
+from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.hardware.files import load_hardware, override_hardware
+from hvae_mnn.hardware.memristors import AistMemristor
 
 TABLE = """
 source = "a test"
@@ -20,7 +21,7 @@ sigma = [[1e-6, 2e-6], [3e-6]]
 
 
 def aist(name: str) -> AistMemristor:
-    return load_hardware(name).aist("this test")
+    return load_hardware(name).dynamic_memristor("this test")
 
 
 def test_aist_is_the_device_of_default() -> None:
@@ -53,7 +54,7 @@ def test_aist_low_g_keeps_the_motion_of_the_state() -> None:
 def test_static_devices_have_no_dynamics(name: str) -> None:
     config = load_hardware(name)
     with pytest.raises(HardwareError, match=r"memristor.model is static, a device without dynamics; waiting needs"):
-        config.aist("waiting")
+        config.dynamic_memristor("waiting")
     refuses("array.memristor is dynamic but memristor.model is static", "array.memristor=dynamic", preset=name)
 
 
@@ -80,9 +81,9 @@ def test_a_memristor_that_is_no_section(tmp_path: Path) -> None:
     [
         (
             "programming.v_set=0.101",
-            "programming.v_set is 101 mV in magnitude, within memristor.v_soft of the threshold",
+            "programming.v_set is 101 mV in magnitude, within 2 mV of the threshold",
         ),
-        ("programming.v_reset=-0.09", "programming.v_reset is 90 mV in magnitude, within memristor.v_soft"),
+        ("programming.v_reset=-0.09", "programming.v_reset is 90 mV in magnitude, within 2 mV"),
         ("programming.width_max=50 ns", "programming.width_min is 100 ns; it must be below width_max, 50 ns"),
     ],
 )
@@ -93,7 +94,7 @@ def test_pulses_that_do_nothing(override: str, shown: str) -> None:
 def test_passive_arrays_take_less_than_twice_the_threshold() -> None:
     passive = "programming.access=passive"
     refuses("programming.v_set is 200 mV in magnitude with passive access; half of it reaches", passive)
-    refuses("must stay below 200 mV, twice memristor.v_reset", passive, "programming.v_set=0.19")
+    refuses("must stay below 200 mV, twice the cell's threshold", passive, "programming.v_set=0.19")
     config = load_hardware("default", [passive, "programming.v_set=0.19", "programming.v_reset=-0.199"])
     assert config.programming is not None and config.programming.v_reset == -0.199
 

@@ -3,42 +3,42 @@
 import numpy as np
 import pytest
 
-from hvae_mnn.circuit.memristor import PulseResponse, closed_form_time, conductance_of, state_of, state_rate
-from hvae_mnn.hardware.config import AistMemristor
+from hvae_mnn.circuit.pulse_response import PulseResponse
 from hvae_mnn.hardware.files import load_hardware
+from hvae_mnn.hardware.memristors import AistMemristor
 
 WINDOWS = ["memristor.window=paper", "memristor.window=directional"]
 
 
 def memristor(*overrides: str) -> AistMemristor:
-    return load_hardware("default", overrides).aist("a test")
+    return load_hardware("default", overrides).dynamic_memristor("a test")
 
 
 def test_a_state_is_a_part_of_the_resistance() -> None:
     """R = 5 kohm x + 100 kohm (1 - x)."""
     x = np.array([0.0, 0.2, 0.5, 0.99, 1.0])
     g = np.array([1 / 100e3, 1 / 81e3, 1 / 52.5e3, 1 / 5950, 1 / 5e3])
-    np.testing.assert_allclose(conductance_of(x, memristor()), g, rtol=1e-12)
-    np.testing.assert_allclose(state_of(g, memristor()), x, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(memristor().conductance(x), g, rtol=1e-12)
+    np.testing.assert_allclose(memristor().state(g), x, rtol=0, atol=1e-12)
 
 
 def test_rates_broadcast_and_point_the_right_way() -> None:
-    rates = state_rate(np.array([[0.2], [0.7]]), np.array([0.2, 0.05, -0.5]), memristor())
+    rates = memristor().rate(np.array([[0.2], [0.7]]), np.array([0.2, 0.05, -0.5]))
     assert rates.shape == (2, 3)
     assert (np.sign(rates) == [[1, 0, -1], [1, 0, -1]]).all()
-    assert state_rate(0.5, 0.2, memristor()).shape == ()
+    assert memristor().rate(0.5, 0.2).shape == ()
 
 
 def test_beyond_the_ends_a_state_counts_as_at_the_end() -> None:
     device = memristor()
     for v in (0.2, -0.5):
-        assert (state_rate(np.array([-0.1, 1.1]), v, device) == state_rate(np.array([0.0, 1.0]), v, device)).all()
+        assert (device.rate(np.array([-0.1, 1.1]), v) == device.rate(np.array([0.0, 1.0]), v)).all()
 
 
 def test_the_threshold_sets_in_over_its_width() -> None:
     """The cubic step is 1/2 at half of v_soft and 1 at its end, where the current is that of its voltage."""
     device = memristor("memristor.v_soft=4 mV")
-    low, half, full, twice = state_rate(0.5, np.array([-0.1, -0.102, -0.104, -0.208]), device)
+    low, half, full, twice = device.rate(0.5, np.array([-0.1, -0.102, -0.104, -0.208]))
     assert low == 0
     assert half / full == pytest.approx(0.5 * 0.102 / 0.104, rel=1e-9)
     assert twice / full == pytest.approx(2, rel=1e-9)
@@ -47,12 +47,12 @@ def test_the_threshold_sets_in_over_its_width() -> None:
 def test_closed_form_times_broadcast_add_up_and_have_a_direction() -> None:
     g = np.array([12e-6, 40e-6, 160e-6])
     for v in (0.2, -0.5):
-        there = closed_form_time(g[:, None], g, v, memristor())
+        there = memristor().time_between(g[:, None], g, v)
         assert there.shape == (3, 3)
         np.testing.assert_allclose(there, -there.T, rtol=1e-12, atol=1e-18)
         assert there[0, 2] == pytest.approx(there[0, 1] + there[1, 2], rel=1e-12)
         assert (there[0, 1] > 0) == (v > 0)
-    both = closed_form_time(g[0], g[1], np.array([0.2, -0.5]), memristor())
+    both = memristor().time_between(g[0], g[1], np.array([0.2, -0.5]))
     assert both[0] > 0 > both[1]
 
 

@@ -42,7 +42,7 @@ def spread_targets(config: HardwareConfig, count: int = CELLS) -> Array:
 
 def write(config: HardwareConfig, targets: Array, keep_history: bool = False) -> Written:
     draws = Draws([("tile", len(targets), None)], config)
-    bank = TwinCells(draws.start_states(config), config.aist("a test"))
+    bank = TwinCells(draws.start_states(config), config.dynamic_memristor("a test"))
     return write_verify(bank, targets, draws, config, keep_history)
 
 
@@ -138,7 +138,7 @@ def test_stuck_cells_are_those_of_the_compiler_and_do_not_move() -> None:
 
 def test_a_bank_moves_the_cells_that_get_a_voltage_and_a_speed() -> None:
     states = np.array([0.2, 0.2, 0.2, 0.8, 0.2])
-    bank = TwinCells(states, hardware().aist("a test"))
+    bank = TwinCells(states, hardware().dynamic_memristor("a test"))
     before = bank.read()
     volts = np.array([0.2, 0.0, 0.2, -0.5, 0.05])
     energy = bank.pulse(volts, np.full(5, 1e-3), np.array([1.0, 1.0, 0.0, 1.0, 1.0]))
@@ -180,7 +180,9 @@ def test_a_sample_is_written_as_among_all() -> None:
     whole = write(config, targets)
     chosen = np.array([3, 77, 499])
     draws = Draws([("tile", 500, chosen)], config)
-    part = write_verify(TwinCells(draws.start_states(config), config.aist("a test")), targets[chosen], draws, config)
+    part = write_verify(
+        TwinCells(draws.start_states(config), config.dynamic_memristor("a test")), targets[chosen], draws, config
+    )
     for name in ("g", "g_target", "pulses", "energy", "status"):
         assert (getattr(part, name) == getattr(whole, name)[chosen]).all(), name
 
@@ -245,7 +247,7 @@ def test_without_noise_and_window_the_closed_form_takes_one_pulse() -> None:
 def test_pulses_are_of_the_right_sign_and_width() -> None:
     config = hardware("programming.width_min=3 us", "programming.width_max=100 us", "programming.rate_d2d=1")
     draws = Draws([("tile", 3000, None)], config)
-    bank = Recorded(TwinCells(draws.start_states(config), config.aist("a test")))
+    bank = Recorded(TwinCells(draws.start_states(config), config.dynamic_memristor("a test")))
     written = write_verify(bank, spread_targets(config, 3000), draws, config, keep_history=True)
     assert len(bank.pulses) == config.write_pulses().max_pulses == len(written.history) - 1
     counted = np.zeros(3000, dtype=np.int64)
@@ -313,7 +315,7 @@ def test_a_cell_that_comes_right_at_the_last_read_is_not_stuck() -> None:
 def test_hardware_that_cannot_be_written() -> None:
     config = hardware()
     draws = Draws([("tile", 2, None)], config)
-    bank = TwinCells(draws.start_states(config), config.aist("a test"))
+    bank = TwinCells(draws.start_states(config), config.dynamic_memristor("a test"))
     static = load_hardware("ta-hfo2").model_copy(update={"programming": config.programming})
     with pytest.raises(HardwareError, match="write-verify needs model aist"):
         write_verify(bank, np.full(2, 2e-4), draws, static)

@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.circuit.memristor import state_of
 from hvae_mnn.circuit.plan import Tile
 from hvae_mnn.circuit.spice import names
 from hvae_mnn.circuit.wires import PortAdmittance
@@ -62,7 +61,7 @@ def _cell(config: HardwareConfig, k: int, row: str, bit: str) -> str:
 
 def _crosspoint_states(tile: Tile, config: HardwareConfig) -> Array:
     """Return the memristors' states, in the order of a row's lines, (rows, memristors of a row)."""
-    states = state_of(tile.g, config.memristor)
+    states = config.memristor.state(tile.g)
     if tile.plan.r_s is not None:
         return states
     pairs = np.stack([states[: tile.plan.rows], states[tile.plan.rows :]], axis=2)

@@ -21,7 +21,7 @@ from hvae_mnn.circuit.encoding import driver, split_cycles
 from hvae_mnn.circuit.plan import BIAS, LayerPlan, Tile
 from hvae_mnn.circuit.spice import names
 from hvae_mnn.circuit.spice.array_deck import emit_array
-from hvae_mnn.circuit.spice.device_library import DEVICE_LIBRARY, DYNAMIC_LIBRARY
+from hvae_mnn.circuit.spice.device_library import DEVICE_LIBRARY
 from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.hardware.timing import (
     C_HOLD,
@@ -79,7 +79,8 @@ def library_names(config: HardwareConfig) -> tuple[str, ...]:
     column = ("integrator" if pulses else "transimpedance") + ("" if config.amplifier.gain else "_ideal")
     reference = pulses and config.array.scheme == "reference-column"
     amplifiers = [column, column.replace("integrator", "transimpedance")] if reference else [column]
-    memristor = [DYNAMIC_LIBRARY] if config.array.memristor == "dynamic" else []
+    dynamic = config.array.memristor == "dynamic"
+    memristor = [config.dynamic_memristor("array.memristor = dynamic").library] if dynamic else []
     device = [] if config.array.wires == "reduced" else [DEVICE_LIBRARY]
     width = ["pulse_width"] if pulses else []
     return (_dac_name(config), *width, _adc_name(config), *amplifiers, "sample_hold", *memristor, *device)

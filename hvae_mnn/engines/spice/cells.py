@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.circuit.spice.cell_deck import format_cell_deck, pulse_edge
-from hvae_mnn.circuit.spice.device_library import DEVICE_LIBRARY, DYNAMIC_LIBRARY, format_device_library
+from hvae_mnn.circuit.spice.device_library import DEVICE_LIBRARY, format_device_library
 from hvae_mnn.engines.spice.cell_worker import Pulse
-from hvae_mnn.hardware.config import AistMemristor, HardwareConfig
+from hvae_mnn.hardware.config import HardwareConfig
+from hvae_mnn.hardware.memristors import DynamicMemristor
 from hvae_mnn.runtime.resources import netlists_folder
 from hvae_mnn.runtime.workers import WorkerPool, core_count
 
@@ -43,7 +44,7 @@ class SpiceCells:
         self._config = config
         self.states = np.array(states, dtype=np.float64)
         self._conductances: Array | None = None
-        _write_decks(folder, {"cell": format_cell_deck(config)}, config.aist("a deck of a cell"))
+        _write_decks(folder, {"cell": format_cell_deck(config)}, config.dynamic_memristor("a deck of a cell"))
         self._pool = WorkerPool(_FACTORY, max(1, min(workers or core_count(), len(states))))
         try:
             self._pool.call("load", [(str((folder / "decks").resolve()), "cell.cir")] * self._pool.size)
@@ -118,7 +119,7 @@ class SpiceCells:
         ]
 
 
-def trace_decks(folder: Path, decks: Mapping[str, str], memristor: AistMemristor) -> dict[str, dict[str, Array]]:
+def trace_decks(folder: Path, decks: Mapping[str, str], memristor: DynamicMemristor) -> dict[str, dict[str, Array]]:
     """Run decks as they are.
 
     Args:
@@ -144,10 +145,10 @@ def trace_decks(folder: Path, decks: Mapping[str, str], memristor: AistMemristor
     return traces
 
 
-def _write_decks(folder: Path, decks: Mapping[str, str], memristor: AistMemristor) -> None:
+def _write_decks(folder: Path, decks: Mapping[str, str], memristor: DynamicMemristor) -> None:
     for name in ("decks", "lib"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(netlists_folder() / f"{DYNAMIC_LIBRARY}.lib", folder / "lib" / f"{DYNAMIC_LIBRARY}.lib")
+    shutil.copyfile(netlists_folder() / f"{memristor.library}.lib", folder / "lib" / f"{memristor.library}.lib")
     library = format_device_library(memristor, dynamic=True)
     (folder / "lib" / f"{DEVICE_LIBRARY}.lib").write_text(library, encoding="utf-8")
     for name, text in decks.items():

@@ -25,8 +25,7 @@ def _draw_loops(axis: Axes, curves: DeviceCurves) -> None:
         second = loop.time >= 1 / loop.frequency  # the first period begins at a state of our choice
         label = Quantity(loop.frequency, "Hz").render(prec=2)
         axis.plot(loop.volts[second], 1e6 * loop.amps[second], color=colour, label=label)
-    threshold = curves.config.aist("a figure")
-    for volts in (threshold.v_set, threshold.v_reset):
+    for volts in curves.config.dynamic_memristor("a figure").thresholds:
         axis.axvline(volts, color="0.7", linewidth=0.6, linestyle=":")
     axis.set_xlabel("voltage, V (dotted: thresholds)")
     axis.set_ylabel("current, uA")
