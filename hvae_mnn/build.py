@@ -2,7 +2,7 @@
 
 build/
   manifest.json     schema version, model hash, hardware, layers, tiles, ports, scales
-  model.pt          the checkpoint: software parts and the software reference
+  model.safetensors the checkpoint: software parts and the software reference
   lib/*.lib         the subcircuits used, copied from netlists/
   decks/            one deck a tile, a folder a layer and gate
   conductance.npz   target and programmed conductances, siemens, for each tile
@@ -31,9 +31,10 @@ from hvae_mnn.resources import netlists_folder
 
 Array = NDArray[np.float64]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
-_PARTS = (MANIFEST, "model.pt", "lib", "decks", "conductance.npz")
+_MODEL, _OLD_MODEL = "model.safetensors", "model.pt"  # the latter in version 1
+_PARTS = (MANIFEST, _MODEL, _OLD_MODEL, "lib", "decks", "conductance.npz")
 
 
 class Ports(BaseModel):
@@ -115,7 +116,7 @@ def save_build(build: Build, folder: Path, force: bool = False, progress: Progre
     """
     with written_whole(folder, lambda there: _may_replace(there, build.manifest, force)) as draft:
         (draft / MANIFEST).write_text(build.manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        save_checkpoint(build.checkpoint, draft / "model.pt")
+        save_checkpoint(build.checkpoint, draft / _MODEL)
         _save_conductances(build, draft / "conductance.npz")
         _save_libraries(build.manifest.hardware, draft / "lib")
         _save_decks(build, draft, progress)
@@ -163,21 +164,27 @@ def load_build(folder: Path) -> Build:
     """
     manifest = load_manifest(folder)
     _check_complete(folder, manifest)
-    checkpoint = load_checkpoint(folder / "model.pt")
+    name = _model_name(manifest)
+    checkpoint = load_checkpoint(folder / name)
     if checkpoint.content_hash() != manifest.model_hash:
         raise ArtifactError(
-            f"{folder}: model.pt is not the model the build was compiled from "
+            f"{folder}: {name} is not the model the build was compiled from "
             f"({checkpoint.content_hash()[:12]} instead of {manifest.model_hash[:12]}); compile it again"
         )
     tiles = _load_tiles(folder, manifest)
+    manifest = manifest.model_copy(update={"schema_version": SCHEMA_VERSION})
     return Build(manifest, tiles, checkpoint, {}, folder)
+
+
+def _model_name(manifest: Manifest) -> str:
+    return _OLD_MODEL if manifest.schema_version == 1 else _MODEL
 
 
 def _check_complete(folder: Path, manifest: Manifest) -> None:
     """Refuse a Build that lacks one of its files."""
     decks = [tile.deck for layer in manifest.layers for tile in layer.tiles]
     libraries = [f"lib/{name}.lib" for name in library_names(manifest.hardware)]
-    for name in ("model.pt", *libraries, *decks):
+    for name in (_model_name(manifest), *libraries, *decks):
         if not (folder / name).is_file():
             raise ArtifactError(f"{folder}: {name} is missing from the build; compile it again")
 
@@ -199,9 +206,10 @@ def load_manifest(folder: Path) -> Manifest:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         place = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(f"{path}: damaged or of another version ({place}: {first['msg']}); compile again") from None
-    if manifest.schema_version != SCHEMA_VERSION:
+    if manifest.schema_version not in (1, SCHEMA_VERSION):
         raise ArtifactError(
-            f"{path}: schema version {manifest.schema_version}; this program reads {SCHEMA_VERSION}. Compile again"
+            f"{path}: schema version {manifest.schema_version}; this program reads 1 and {SCHEMA_VERSION}. "
+            "Compile again"
         )
     check_hardware(manifest.hardware, str(path))
     return manifest
@@ -213,6 +221,7 @@ def _is_same(folder: Path, manifest: Manifest) -> bool:
         found = load_manifest(folder)
     except UserError:
         return False
+    found = found.model_copy(update={"schema_version": manifest.schema_version})
     return found == manifest or found.model_copy(update={"layers": ()}) == manifest
 
 

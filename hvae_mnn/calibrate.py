@@ -15,7 +15,6 @@ from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.errors import CorpusError
 from hvae_mnn.hardware_files import override_hardware
-from hvae_mnn.model.calibration import calibrate, collect_inputs
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.corpus import UNK, Corpus, Sentence, load_corpus
 from hvae_mnn.physics.encoding import cycles_per_read
@@ -188,10 +187,12 @@ def calibrated(
     checkpoint: Checkpoint, corpus: str, train: tuple[Sentence, ...], count: int, seed: int, progress: Progress | None
 ) -> Checkpoint:
     """Return a checkpoint with ranges and samples from training sentences."""
+    from hvae_mnn.model.calibration import calibrate  # a Build that is refused is refused without loading torch
+
     found = calibrate(checkpoint.build_model(), train, seed=seed, sentence_count=count, progress=progress)
     return replace(
         checkpoint,
-        # As the file holds them, so that compiling the Build's model.pt gives this Build again.
+        # As the file holds them, so that compiling the Build's model gives this Build again.
         calibration={layer: v.astype(np.float16).astype(np.float32) for layer, v in found.samples.items()},
         ranges=found.ranges,
         provenance={**checkpoint.provenance, "calibration": f"{corpus}, {count} sentences, seed {seed}"},
@@ -201,6 +202,8 @@ def calibrated(
 def _compare(
     old: Build, new: Build, held_out: list[Sentence], seed: int, progress: Progress | None
 ) -> tuple[LayerCalibration, ...]:
+    from hvae_mnn.model.calibration import collect_inputs
+
     inputs = collect_inputs(old.checkpoint.build_model(), held_out, seed=seed)
     found = []
     for done, layer in enumerate(new.manifest.layers):

@@ -10,7 +10,7 @@ from hvae_mnn.build import Build
 from hvae_mnn.engines.base import Engine
 from hvae_mnn.errors import ArtifactError, SentenceError
 from hvae_mnn.journal import Journal
-from hvae_mnn.orchestrator import Simulation
+from hvae_mnn.orchestrator import DigitalHalf, Simulation
 from hvae_mnn.progress import Progress
 from hvae_mnn.simulate import (
     Words,
@@ -96,12 +96,13 @@ def simulate_lines(
         return
     with open_engine(build, backend, workers, progress=progress) as engine:
         engine.restore(journal.states())
+        digital = DigitalHalf.of_build(build)
         for start in range(len(done), len(lines), batch):
             if progress is not None:
                 progress("sentences", start, len(lines))
             engine.begin(journal.batch)
             seeds = range(seed + start, seed + min(start + batch, len(lines)))
-            results = _simulate_batch(build, engine, lines[start : start + batch], seeds, journal, progress)
+            results = _simulate_batch(build, engine, digital, lines[start : start + batch], seeds, journal, progress)
             journal.end_batch(results, engine.states())
             yield from results
     if progress is not None:
@@ -109,17 +110,24 @@ def simulate_lines(
 
 
 def _simulate_batch(
-    build: Build, engine: Engine, lines: Sequence[Words], seeds: range, journal: Journal, progress: Progress | None
+    build: Build,
+    engine: Engine,
+    digital: DigitalHalf,
+    lines: Sequence[Words],
+    seeds: range,
+    journal: Journal,
+    progress: Progress | None,
 ) -> list[dict[str, Any]]:
     sentences = [line.ids for line in lines]
     noises = [draw_noise(build, ids, seed) for ids, seed in zip(sentences, seeds, strict=True)]
     spice = engine.info.name == "spice"  # of the others a batch is a matter of seconds
     began = time.perf_counter()
-    simulation = Simulation(build, engine, progress if spice else None, journal if spice else None, whole=False)
+    shown, kept = (progress, journal) if spice else (None, None)
+    simulation = Simulation(build, engine, shown, kept, whole=False, digital=digital)
     outcomes = simulation.run(sentences, noises)
     seconds = (time.perf_counter() - began) / len(lines)
     results = []
-    sides, build_hash = reference_sides(build, sentences, noises), hash_build(build)
+    sides, build_hash = reference_sides(build, digital, sentences, noises), hash_build(build)
     for i, (line, outcome, side, seed) in enumerate(zip(lines, outcomes, sides, seeds, strict=True)):
         run = make_run(build, line, outcome, side, engine, seed, seconds, build_hash)
         results.append(

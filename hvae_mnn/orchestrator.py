@@ -15,6 +15,7 @@ from hvae_mnn.build import Build
 from hvae_mnn.engines.base import Engine, Reading
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.errors import EngineError
+from hvae_mnn.hardware import Periphery
 from hvae_mnn.journal import Journal
 from hvae_mnn.model.cells import CellState, first_state, next_state, zero_state
 from hvae_mnn.model.corpus import EOS, SOS
@@ -78,6 +79,10 @@ class DigitalHalf:
         parts = build.checkpoint.software_parts()
         return cls(parts, Projection(parts.output_weight, parts.output_bias), SoftwareEngine(build))
 
+    def software(self, build: Build) -> "Simulation":
+        """Return the trained model itself, in float64: what a Build's hardware is compared with."""
+        return Simulation(build, self.exact, whole=False, digital=self, compared=False, periphery=Periphery())
+
 
 @dataclass(slots=True)
 class _Request:
@@ -106,6 +111,7 @@ class Simulation:
         whole: bool = True,
         digital: DigitalHalf | None = None,
         compared: bool = True,
+        periphery: Periphery | None = None,
     ) -> None:
         """Take an engine that holds a Build.
 
@@ -117,13 +123,14 @@ class Simulation:
             whole: Whether to keep every reading, some megabytes a step and sentence at the size of real networks.
             digital: The model's digital half where it is there already.
             compared: Whether reads are held against exact sums; without, `errors` and `traces` stay empty.
+            periphery: Numbers of the digital half; those of the Build's hardware if not given.
         """
         self.build, self.engine, self.progress = build, engine, progress
         self.traces = {layer.name: LayerTrace(layer.name) for layer in build.manifest.layers}
         self.errors: dict[str, BatchErrors] = {}
         self._journal, self._whole, self._compared = journal, whole, compared
         self._digital = digital or DigitalHalf.of_build(build)
-        self._periphery = build.manifest.hardware.periphery
+        self._periphery = periphery or build.manifest.hardware.periphery
 
     def run(self, sentences: Sequence[Ids], noises: Sequence[Array]) -> list[Outcome]:
         """Encode and decode sentences, all at once."""

@@ -14,10 +14,10 @@ from hvae_mnn.compiler.estimate import estimate_build
 from hvae_mnn.errors import ArtifactError, CorpusError, UserError
 from hvae_mnn.hardware import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from hvae_mnn.model.corpus import Corpus, Sentence, load_corpus
+from hvae_mnn.model.corpus import Corpus, Sentence, choose, load_corpus
 from hvae_mnn.model.information import ACTIVE_VARIANCE
 from hvae_mnn.model.layers import LAYERS
-from hvae_mnn.model.measures import choose, measure_all
+from hvae_mnn.model.measures import measure_all
 from hvae_mnn.model.posteriors import encode_sentences, reconstruction
 from hvae_mnn.model.pruning import Kept, check_prunable, choose_units, hidden_activity, latent_moments, prune_units
 from hvae_mnn.progress import Progress

@@ -198,7 +198,7 @@ class Run:
         tokens: Its words as the model read them.
         unknown: Words that are not in the vocabulary.
         hardware: What the circuit said.
-        software: What the PyTorch model said with the same noise.
+        software: What the trained model said with the same noise, in float64.
         layers: Readings and errors of each layer.
         engine: Which engine.
         hardware_preset: Preset or file of the hardware.

@@ -1,4 +1,4 @@
-"""One sentence through the circuit, beside what the PyTorch model says of it with the same noise."""
+"""One sentence through the circuit, beside what the trained model says of it with the same noise."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.engines.spice import SpiceEngine
 from hvae_mnn.errors import EngineError, SentenceError
 from hvae_mnn.journal import Journal
-from hvae_mnn.model.vae import check_sentence
-from hvae_mnn.orchestrator import Ids, Outcome, Simulation
+from hvae_mnn.model.config import check_sentence
+from hvae_mnn.orchestrator import DigitalHalf, Ids, Outcome, Simulation
 from hvae_mnn.progress import Progress
 from hvae_mnn.recording import Recording
 from hvae_mnn.run import Run, Side
@@ -109,16 +109,16 @@ def simulate_sentence(
         ArtifactError: A pattern fits nothing, or waveforms or the journal cannot be written.
     """
     words = read_sentence(build, text)
-    noise = draw_noise(build, words.ids, seed)
+    noise, digital = draw_noise(build, words.ids, seed), DigitalHalf.of_build(build)
     with open_engine(build, backend, workers, transient, recording, progress, resident=False) as engine:
         if journal is not None and isinstance(engine, SpiceEngine):
             engine.keep_cycles(journal.reads())
         began = time.perf_counter()
-        simulation = Simulation(build, engine, progress, journal if backend == "spice" else None)
+        simulation = Simulation(build, engine, progress, journal if backend == "spice" else None, digital=digital)
         (outcome,) = simulation.run([words.ids], [noise])
         seconds = time.perf_counter() - began
         waveforms = engine.waveforms() if isinstance(engine, SpiceEngine) else {}
-    (software,) = reference_sides(build, [words.ids], [noise])
+    (software,) = reference_sides(build, digital, [words.ids], [noise])
     run = make_run(build, words, outcome, software, engine, seed, seconds, hash_build(build))
     return replace(run, layers=tuple(simulation.traces.values()), waveforms=waveforms)
 
@@ -172,7 +172,9 @@ def draw_noise(build: Build, ids: Ids, seed: int) -> Array:
     return build.checkpoint.config.draw_noise(len(ids), seed)
 
 
-def reference_sides(build: Build, sentences: Sequence[Ids], noises: Sequence[Array]) -> list[Side]:
-    """Return what the PyTorch model itself says, in float64, with the same noise."""
-    found = build.checkpoint.build_model().double().reconstruct_all(sentences, noises)
+def reference_sides(
+    build: Build, digital: DigitalHalf, sentences: Sequence[Ids], noises: Sequence[Array]
+) -> list[Side]:
+    """Return what the trained model itself says, in float64, with the same noise."""
+    found = digital.software(build).run(sentences, noises)
     return [Side.from_tokens(build.checkpoint.vocabulary, each.tokens, each.mu, each.logvar, each.z) for each in found]

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hvae_mnn.build import Build
@@ -243,6 +242,8 @@ def check_device(device: str) -> None:
     Raises:
         EngineError: With torch's own reason.
     """
+    import torch  # numpy multiplies where no device is asked for
+
     try:
         torch.zeros(1, dtype=torch.float64, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
@@ -257,11 +258,15 @@ class _TorchStack(TileStack):
 
     def to(self, device: str) -> Self:
         """Put the matrices on a device."""
+        import torch
+
+        self._torch = torch
         self._tensor = torch.from_numpy(self._matrix.swapaxes(2, 3)).to(device)
         return self
 
     def _multiply(self, rows: Array) -> Array:
-        return np.asarray(torch.matmul(self._tensor, torch.from_numpy(rows).to(self._tensor.device)).cpu().numpy())
+        product = self._torch.matmul(self._tensor, self._torch.from_numpy(rows).to(self._tensor.device))
+        return np.asarray(product.cpu().numpy())
 
 
 def _stack_outputs(

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hvae_mnn.errors import SentenceError
-from hvae_mnn.model.config import ModelConfig
 from hvae_mnn.model.corpus import EOS, PAD, SOS, Sentence
 
 
@@ -15,22 +13,6 @@ def best_token(logits: Tensor) -> Tensor:
     allowed = logits.clone()
     allowed[:, [PAD, SOS]] = -torch.inf
     return allowed.argmax(1)
-
-
-def check_sentence(ids: Sequence[int], config: ModelConfig) -> None:
-    """Refuse a sentence that the model cannot read."""
-    if len(ids) == 0:
-        raise SentenceError("the sentence has no words; expected at least one. Give some text.")
-    if len(ids) > config.max_length:
-        raise SentenceError(
-            f"the sentence has {len(ids)} words; the model reads at most {config.max_length}. Shorten it."
-        )
-    for place in ids:
-        if not 0 <= place < config.vocabulary_size or place in (PAD, SOS, EOS):
-            raise SentenceError(
-                f"the sentence holds token number {place}; expected a word's number below "
-                f"{config.vocabulary_size}. Encode the text with the model's own vocabulary."
-            )
 
 
 def pad_batch(sentences: Sequence[Sequence[int]]) -> Tensor:

@@ -1,7 +1,7 @@
 """A trained model on disk: sizes, words, weights and what was measured, in one file.
 
-The file is torch's zip format holding plain values and tensors. It is opened with
-`weights_only=True` and nothing else, so opening one never runs code. No sentence of the corpus is
+The file is torch's zip format, or safetensors where its name ends so, holding plain values and tensors. Both are
+read without torch, and opening one never runs code. No sentence of the corpus is
 in it: the vocabulary is, and so are activations (`calibration`) and their ranges.
 
 There are three layouts. Version 1 holds weights as float32 or float16 tensors. Version 2 holds bfloat16
@@ -18,18 +18,13 @@ import io
 import json
 import math
 import os
-import pickle
-import pickletools
 import tempfile
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hvae_mnn.errors import CheckpointError
@@ -44,7 +39,12 @@ from hvae_mnn.model.layers import (
     software_parts,
 )
 from hvae_mnn.model.precision import pack, round_weight, unpack
-from hvae_mnn.model.vae import TextVae
+from hvae_mnn.model.shapes import weight_shapes
+from hvae_mnn.model.tensor_file import SUFFIX, format_tensor_file, read_tensor_file
+from hvae_mnn.model.torch_file import CodeError, read_torch_file
+
+if TYPE_CHECKING:
+    from hvae_mnn.model.vae import TextVae
 
 __all__ = [
     "Checkpoint",
@@ -54,7 +54,7 @@ __all__ = [
     "SoftwareParts",
     "load_checkpoint",
     "save_checkpoint",
-    "write_whole",
+    "save_torch",
 ]
 
 FORMAT = "hvae-mnn checkpoint"
@@ -94,8 +94,12 @@ class Checkpoint:
             )
         _check_weights(self.config, self.weights)
 
-    def build_model(self) -> TextVae:
-        """Return the network with these weights, in evaluation mode, float32."""
+    def build_model(self) -> "TextVae":
+        """Return the network with these weights in torch, in evaluation mode, float32."""
+        import torch  # what only reads a model does without
+
+        from hvae_mnn.model.vae import TextVae
+
         model = TextVae(self.config)
         model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.weights.items()})
         return model.eval()
@@ -160,13 +164,16 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, precision: str 
         **_layout(stored.config, precision == "bfloat16"),
         "config": stored.config.stored(),
         "vocabulary": "\n".join(stored.vocabulary.words),
-        "weights": {name: _packed(value, precision) for name, value in stored.weights.items()},
-        "calibration": {name: torch.from_numpy(value.astype(np.float16)) for name, value in stored.calibration.items()},
+        "weights": {name: _stored(value, precision) for name, value in stored.weights.items()},
+        "calibration": {name: value.astype(np.float16) for name, value in stored.calibration.items()},
         "ranges": {layer: dict(groups) for layer, groups in stored.ranges.items()},
         "metrics": dict(stored.metrics),
         "provenance": dict(stored.provenance),
     }
-    write_whole(payload, path)
+    if Path(path).suffix == SUFFIX:
+        _write_whole(format_tensor_file(payload), Path(path))
+    else:
+        save_torch({part: _tensors(value) for part, value in payload.items()}, path)
 
 
 def _layout(config: ModelConfig, packed: bool) -> dict[str, Any]:
@@ -176,28 +183,43 @@ def _layout(config: ModelConfig, packed: bool) -> dict[str, Any]:
     return {"version": PACKED_VERSION if packed else VERSION}
 
 
-def _packed(value: NDArray[np.float32], precision: str) -> torch.Tensor:
+def _stored(value: NDArray[np.float32], precision: str) -> NDArray[Any]:
     """Return a rounded weight as its file holds it."""
     if precision == "bfloat16":
-        return torch.frombuffer(bytearray(pack(value)), dtype=torch.uint8)
-    return torch.from_numpy(value.astype(np.float16 if precision == "float16" else np.float32))
+        return np.frombuffer(bytearray(pack(value)), dtype=np.uint8)
+    return value.astype(np.float16 if precision == "float16" else np.float32)
 
 
-def write_whole(payload: Mapping[str, Any], path: str | Path) -> None:
-    """Save with torch beside the target, then move into place.
+def _tensors(part: Any) -> Any:
+    """Return a part of a checkpoint with tensors in place of arrays."""
+    import torch
+
+    if isinstance(part, np.ndarray):
+        return torch.from_numpy(part)
+    return {name: _tensors(value) for name, value in part.items()} if isinstance(part, dict) else part
+
+
+def save_torch(payload: Mapping[str, Any], path: str | Path) -> None:
+    """Save with torch, whole or not at all.
 
     Raises:
         CheckpointError: It could not be written; nothing half written stays behind.
     """
-    target = Path(path)
+    import torch
+
     buffer = io.BytesIO()
     torch.save(dict(payload), buffer)
+    _write_whole(buffer.getvalue(), Path(path))
+
+
+def _write_whole(content: bytes, target: Path) -> None:
+    """Write beside the target, then move into place."""
     temporary = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
             temporary = Path(file.name)
-            file.write(buffer.getvalue())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
@@ -205,7 +227,7 @@ def write_whole(payload: Mapping[str, Any], path: str | Path) -> None:
     except OSError as error:
         raise CheckpointError(
             f"checkpoint {str(target)!r} could not be written ({error.strerror or error}); expected "
-            f"{len(buffer.getvalue())} free bytes and a folder that can be written. "
+            f"{len(content)} free bytes and a folder that can be written. "
             "Free some space or choose another path."
         ) from error
     finally:
@@ -221,71 +243,39 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             disagrees with itself.
     """
     source = Path(path)
-    payload = load_plain(source)
+    payload = _read(source)
     _check_payload(payload, source)
     try:
         return _from_payload(payload)
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {str(source)!r}: {error}") from error
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, MemoryError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, MemoryError) as error:
         raise CheckpointError(
             f"checkpoint {str(source)!r} is malformed ({error}); expected a file written by "
             "`hvae-mnn train`. Train the model again."
         ) from error
 
 
-def load_plain(source: Path) -> Any:
-    """Read a torch file of plain values and tensors, without ever running code from it."""
+def _read(source: Path) -> Any:
+    """Read a file of plain values and arrays, without ever running code from it."""
     if not source.is_file():
         raise CheckpointError(
             f"checkpoint {str(source)!r} does not exist; expected a file written by `hvae-mnn train`. Check the path."
         )
-    if _is_compressed(source):
-        raise _not_a_checkpoint(source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of pickle protocols before it refuses the file
-            return torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if _names_code(source):
-            raise CheckpointError(
-                f"checkpoint {str(source)!r} wants to run code when it is opened; expected plain values and "
-                "tensors. It was not opened. Use a file that you trained or trust."
-            ) from error
-        raise _not_a_checkpoint(source) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError) as error:
-        raise _not_a_checkpoint(source) from error
+        return read_tensor_file(source) if source.suffix == SUFFIX else read_torch_file(source)
+    except CodeError as error:
+        raise CheckpointError(
+            f"checkpoint {str(source)!r} wants to run code when it is opened; expected plain values and "
+            "tensors. It was not opened. Use a file that you trained or trust."
+        ) from error
+    except (ValueError, OSError) as error:
+        raise _not_a_checkpoint(source, f" ({' '.join(str(error).split())})") from error
 
 
-def _is_compressed(source: Path) -> bool:
-    """Whether it is a zip file that may be any number of times as large once torch has opened it."""
-    try:
-        with zipfile.ZipFile(source) as archive:
-            return any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist())
-    except (ValueError, OSError, NotImplementedError, zipfile.BadZipFile):
-        return False  # no zip file, or one that torch refuses
-
-
-def _names_code(source: Path) -> bool:
-    """Whether a refused pickle asks for an object to be imported or called; nothing is executed."""
-    try:
-        names = {code.name for code, _, _ in pickletools.genops(_pickle_bytes(source))}
-    except (ValueError, OSError, StopIteration, zipfile.BadZipFile):
-        return False
-    return not names.isdisjoint({"GLOBAL", "STACK_GLOBAL", "REDUCE", "INST"})
-
-
-def _pickle_bytes(source: Path) -> bytes:
-    if not zipfile.is_zipfile(source):
-        return source.read_bytes()
-    with zipfile.ZipFile(source) as archive:
-        name = next(n for n in archive.namelist() if n.endswith("data.pkl"))
-        return archive.read(name)
-
-
-def _not_a_checkpoint(source: Path) -> CheckpointError:
+def _not_a_checkpoint(source: Path, reason: str = "") -> CheckpointError:
     return CheckpointError(
-        f"{str(source)!r} is not a checkpoint or is damaged; expected a file written by `hvae-mnn train`. "
+        f"{str(source)!r} is not a checkpoint or is damaged{reason}; expected a file written by `hvae-mnn train`. "
         "Check the path or train the model again."
     )
 
@@ -308,7 +298,7 @@ def _check_payload(payload: Any, source: Path) -> None:
 
 def _from_payload(payload: Mapping[str, Any]) -> Checkpoint:
     config = _config(payload["config"])
-    weights = {name: _array(value) for name, value in payload["weights"].items()}
+    weights = {name: _as_array(value) for name, value in payload["weights"].items()}
     version = payload["version"]
     if version == PACKED_VERSION or (version == EXTENDED_VERSION and payload["packed"]):
         weights = _unpacked(config, weights)
@@ -316,7 +306,7 @@ def _from_payload(payload: Mapping[str, Any]) -> Checkpoint:
         config=config,
         vocabulary=Vocabulary(tuple(payload["vocabulary"].split("\n"))),
         weights={name: value.astype(np.float32) for name, value in weights.items()},
-        calibration={name: _array(value).astype(np.float32) for name, value in payload["calibration"].items()},
+        calibration={name: _as_array(value).astype(np.float32) for name, value in payload["calibration"].items()},
         ranges={
             layer: {group: float(value) for group, value in groups.items()}
             for layer, groups in payload["ranges"].items()
@@ -326,15 +316,14 @@ def _from_payload(payload: Mapping[str, Any]) -> Checkpoint:
     )
 
 
-def _array(value: torch.Tensor) -> NDArray[Any]:
-    """Return a stored tensor as it is; one that repeats its few entries to any size is refused."""
-    if value.untyped_storage().nbytes() < value.nbytes:
-        raise ValueError(f"an array of {value.nbytes} bytes has {value.untyped_storage().nbytes()} in the file")
-    return value.numpy()
+def _as_array(value: Any) -> NDArray[Any]:
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"a {type(value).__name__} stands where an array should")
+    return value
 
 
 def _unpacked(config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-    shapes = _weight_shapes(config)
+    shapes = weight_shapes(config)
     _check_names(shapes, weights)
     values = {}
     for name, shape in shapes.items():
@@ -358,11 +347,6 @@ def _config(values: Mapping[str, Any]) -> ModelConfig:
     return ModelConfig(**{**values, **pairs})
 
 
-def _weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        return {name: tuple(value.shape) for name, value in TextVae(config).state_dict().items()}
-
-
 def _check_names(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     odd = sorted(set(expected) ^ set(found))
     if odd:
@@ -373,7 +357,7 @@ def _check_names(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
 
 
 def _check_weights(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> None:
-    expected = _weight_shapes(config)
+    expected = weight_shapes(config)
     _check_names(expected, weights)
     for name, shape in expected.items():
         found = weights[name]

@@ -1,14 +1,15 @@
 """Sizes and wiring of the text model."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.errors import CheckpointError
+from hvae_mnn.errors import CheckpointError, SentenceError
+from hvae_mnn.model.corpus import EOS, PAD, SOS
 
 CELLS = ("lstm", "gru", "rnn")
 PRECISIONS = ("float32", "float16", "bfloat16")
@@ -222,4 +223,24 @@ class ModelConfig:
             raise CheckpointError(
                 f"model.posterior_rate is {rate!r} with posterior {self.posterior!r}; expected "
                 f"{'more than 0' if stepped else '0'}. Change it."
+            )
+
+
+def check_sentence(ids: Sequence[int], config: ModelConfig) -> None:
+    """Refuse a sentence that a model cannot read.
+
+    Raises:
+        SentenceError: It has no words, too many, or a number that is no word's.
+    """
+    if len(ids) == 0:
+        raise SentenceError("the sentence has no words; expected at least one. Give some text.")
+    if len(ids) > config.max_length:
+        raise SentenceError(
+            f"the sentence has {len(ids)} words; the model reads at most {config.max_length}. Shorten it."
+        )
+    for place in ids:
+        if not 0 <= place < config.vocabulary_size or place in (PAD, SOS, EOS):
+            raise SentenceError(
+                f"the sentence holds token number {place}; expected a word's number below "
+                f"{config.vocabulary_size}. Encode the text with the model's own vocabulary."
             )

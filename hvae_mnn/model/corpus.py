@@ -12,6 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
 
 from hvae_mnn.errors import CheckpointError, CorpusError
 from hvae_mnn.model.grammar import ENGLISH, generate_sentences
@@ -25,6 +28,7 @@ _NUMBER = re.compile(r"[-+]?[0-9][0-9.,]*")
 
 Sentence = tuple[int, ...]
 Text = tuple[str, ...]
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,14 @@ def load_text(name_or_folder: str | Path, split: str, *, seed: int = 0) -> tuple
     """
     name, splits = _load_texts(name_or_folder, (split,), seed)
     return name, tuple(splits[split])
+
+
+def choose(items: Sequence[_Item], limit: int, seed: int) -> list[_Item]:
+    """Return up to `limit` items (sentences, places) drawn without repetition, in their own order."""
+    if len(items) <= limit:
+        return list(items)
+    places = np.random.default_rng(seed).choice(len(items), limit, replace=False)
+    return [items[place] for place in sorted(places)]
 
 
 def _load_texts(name_or_folder: str | Path, wanted: Sequence[str], seed: int) -> tuple[str, dict[str, list[Text]]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.config import ModelConfig
-from hvae_mnn.model.corpus import Sentence, Vocabulary
+from hvae_mnn.model.corpus import Sentence, Vocabulary, choose
 from hvae_mnn.model.estimates import count_tokens, estimate_mean, estimate_tighter, not_finite
 from hvae_mnn.model.gaps import Gap, Gaps, check_gaussian, measure_gaps, weigh_draws
 from hvae_mnn.model.generation import interpolate, speak_prior
@@ -26,7 +26,6 @@ from hvae_mnn.model.information import (
     mean_kl_steps,
     posterior_information,
 )
-from hvae_mnn.model.measures import choose
 from hvae_mnn.model.posteriors import Posterior, Report, reconstruction
 from hvae_mnn.model.protocols import (
     BATCH,

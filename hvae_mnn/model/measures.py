@@ -8,17 +8,14 @@ that the decoder was given, in full.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-import numpy as np
 import torch
 
 from hvae_mnn.model.batches import said_words
-from hvae_mnn.model.corpus import Sentence
+from hvae_mnn.model.corpus import Sentence, choose
 from hvae_mnn.model.vae import TextVae, pad_batch
 
 _BATCH = 64
-_Item = TypeVar("_Item")
 
 
 def perplexity(nll: float, tokens: float) -> float:
@@ -140,14 +137,6 @@ def decode_freely(model: TextVae, sentences: Sequence[Sentence], *, seed: int = 
         decoded += said_words(said)
     model.train(was_training)
     return decoded
-
-
-def choose(items: Sequence[_Item], limit: int, seed: int) -> list[_Item]:
-    """Return up to `limit` items (sentences, places) drawn without repetition, in their own order."""
-    if len(items) <= limit:
-        return list(items)
-    places = np.random.default_rng(seed).choice(len(items), limit, replace=False)
-    return [items[place] for place in sorted(places)]
 
 
 def measure_all(model: TextVae, sentences: Sequence[Sentence], *, seed: int = 0) -> dict[str, float]:

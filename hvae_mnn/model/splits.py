@@ -6,8 +6,7 @@ from pathlib import Path
 
 from hvae_mnn.errors import CheckpointError, CorpusError
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.corpus import Sentence, Text, Vocabulary, load_text
-from hvae_mnn.model.measures import choose
+from hvae_mnn.model.corpus import Sentence, Text, Vocabulary, choose, load_text
 from hvae_mnn.model.protocols import split_again, unknown_share
 
 PLAIN = "none"

@@ -6,7 +6,9 @@ of a run that was never interrupted, bit for bit.
 """
 
 import math
+import pickle
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hvae_mnn.errors import CheckpointError, TrainingError
+from hvae_mnn.errors import TrainingError
 from hvae_mnn.model.calibration import calibrate
-from hvae_mnn.model.checkpoint import Checkpoint, load_plain, save_checkpoint, write_whole
+from hvae_mnn.model.checkpoint import Checkpoint, save_checkpoint, save_torch
 from hvae_mnn.model.corpus import Corpus, Sentence
 from hvae_mnn.model.measures import evaluate_likelihood, measure_all
 from hvae_mnn.model.objectives.base import parameters_of
@@ -294,7 +296,7 @@ class _Run:
             "best": (self.best_loss, self.best_epoch, self.best),
             "objective": self.objective.state(),
         }
-        write_whole(state, state_path(self.out))
+        save_torch(state, state_path(self.out))
         self.saved_at = time.monotonic()
 
     def _restore(self, state: Mapping[str, Any], path: Path) -> None:
@@ -342,8 +344,10 @@ def _only(moved: Sequence[nn.Parameter], model: TextVae) -> Iterator[None]:
 
 def _load_state(path: Path) -> Mapping[str, Any]:
     try:
-        state = load_plain(path)
-    except CheckpointError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of pickle protocols before it refuses the file
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError) as error:
         raise _foreign_state(path) from error
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
         raise _foreign_state(path)

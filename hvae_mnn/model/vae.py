@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hvae_mnn.model.batches import best_token, check_sentence, last_places, pad_batch, said_words
-from hvae_mnn.model.config import CELLS, LATENT_MODES, ModelConfig
+from hvae_mnn.model.batches import best_token, last_places, pad_batch, said_words
+from hvae_mnn.model.config import CELLS, LATENT_MODES, ModelConfig, check_sentence
 from hvae_mnn.model.corpus import EOS, PAD, SOS, UNK
 from hvae_mnn.model.losses import Losses, kl_between, kl_divergence, sample
 from hvae_mnn.model.output import OutputLayer

@@ -16,6 +16,7 @@ from hvae_mnn.engines.nodal import NodalEngine, check_device
 from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.engines.spice import SpiceEngine
 from hvae_mnn.hardware import HardwareConfig
+from hvae_mnn.hardware_files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.model.corpus import EOS
 from hvae_mnn.model.projection import Projection, weigh_sentences
@@ -59,7 +60,7 @@ class TrialBench:
     def __init__(
         self, checkpoint: Checkpoint, sentences: Sequence[Ids], seed: int = 0, device: str | None = None
     ) -> None:
-        """Let the PyTorch model answer, in float64.
+        """Let the trained model answer, in float64.
 
         Args:
             checkpoint: The model.
@@ -130,11 +131,11 @@ class TrialBench:
         return _likelihood(self._software, self._checkpoint.config.latent_mode)
 
     def _ask_software(self) -> Answers:
-        model = self._checkpoint.build_model().double()
-        found = model.reconstruct_all(self._sentences, self._noises)
-        latents = [Latent(each.mu, each.logvar, each.z) for each in found]
-        hidden = model.read_along(self._sentences, [latent.z for latent in latents])
-        return Answers(latents, [each.tokens for each in found], *self._weigh(hidden))
+        build = compile_model(self._checkpoint, load_hardware("ideal"), "ideal")  # of which the weights alone count
+        software = DigitalHalf(self._parts, self._projection, SoftwareEngine(build)).software(build)
+        found = software.run(self._sentences, self._noises)
+        hidden = software.read_along(self._sentences, found)
+        return Answers(found, [each.tokens for each in found], *self._weigh(hidden))
 
     def _compile(self, hardware: HardwareConfig) -> tuple[Build, SoftwareEngine]:
         """Compile the model, or take what the last call compiled."""

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from hvae_mnn.errors import SweepError
 from hvae_mnn.model.checkpoint import Checkpoint
-from hvae_mnn.model.corpus import UNK, Sentence, load_text
+from hvae_mnn.model.corpus import UNK, Sentence, choose, load_text
 from hvae_mnn.model.grammar import ENGLISH
-from hvae_mnn.model.measures import choose
 
 MOST_UNKNOWN = 0.1
 """Share of a corpus's words that a model may not know without a word about it."""

@@ -305,7 +305,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert not Path("run").exists()
 
 
-@pytest.mark.parametrize("lost", ["decks/encoder1/f/r0c0.cir", "lib/dac.lib", "model.pt"])
+@pytest.mark.parametrize("lost", ["decks/encoder1/f/r0c0.cir", "lib/dac.lib", "model.safetensors"])
 def test_a_build_that_lacks_a_file_is_named_with_it(lost: str) -> None:
     assert run("compile", MODEL).exit_code == 0
     Path("build", lost).unlink()
@@ -335,7 +335,7 @@ def test_the_cache_keeps_hardware_names_apart_and_mends_itself() -> None:
     command = ("simulate", "--model", MODEL, "--backend", "nodal", "--sentence", SENTENCE, "--json")
     assert json.loads(run(*command, "--set", "adc.bits=8").stdout)["hardware_preset"] == "default adc.bits=8"
     assert json.loads(run(*command).stdout)["hardware_preset"] == "default"
-    (cached,) = Path("cache").rglob("model.pt")
+    (cached,) = Path("cache").rglob("model.safetensors")
     cached.write_bytes(b"damaged")
     assert run(*command).exit_code == 0
 

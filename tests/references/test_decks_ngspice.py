@@ -1,7 +1,7 @@
 """Emitted decks in a stock `ngspice -b`, against eq. 12 and the trained weights written out by hand.
 
-Expected values come from conductance.npz, manifest.json and model.pt read with json, numpy and
-torch alone; the input is the one the decks replay, read from their own text.
+Expected values come from conductance.npz, manifest.json and model.safetensors read with json, numpy and
+safetensors alone; the input is the one the decks replay, read from their own text.
 """
 
 import json
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from making import make_build
+from safetensors.numpy import load_file
 from support import complaints, run_ngspice, run_ngspice_batch
 
 from hvae_mnn.engines.nodal import NodalEngine
@@ -86,9 +86,10 @@ def _code_by_hand(volts, adc):
 
 
 def test_tiles_add_up_to_the_trained_weights(build):
-    """The tiles of a gate, times their scales, are W_x x + W_h h + b with the weights of model.pt."""
+    """The tiles of a gate, times their scales, are W_x x + W_h h + b with the weights of model.safetensors."""
     manifest = json.loads((build.folder / "manifest.json").read_text())
-    weights = torch.load(build.folder / "model.pt", weights_only=True)["weights"]
+    stored = load_file(build.folder / "model.safetensors")
+    weights = {name.removeprefix("weights/"): value.astype(float) for name, value in stored.items()}
     bits = manifest["hardware"]["adc"]["bits"]
     layers = [layer for layer in manifest["layers"] if layer["cell"] == "rnn"]
     assert layers
@@ -103,7 +104,7 @@ def test_tiles_add_up_to_the_trained_weights(build):
         values = _layer_values(build.folder, manifest, layer)
         name = layer["name"]
         x_h = _torch_rows(weights, name, layer)
-        bias = (weights[f"{name}.bias_ih_l0"] + weights[f"{name}.bias_hh_l0"]).double().numpy()
+        bias = weights[f"{name}.bias_ih_l0"] + weights[f"{name}.bias_hh_l0"]
         np.testing.assert_allclose(found, x_h @ values + bias, rtol=0, atol=1e-6 + step)
 
 
@@ -194,8 +195,8 @@ def _layer_values(folder: Path, manifest: dict, layer: dict) -> np.ndarray:
     return _layer_codes(folder, layer) * x_max / (1 if bits is None else 2 ** (bits - 1) - 1)
 
 
-def _torch_rows(weights: dict[str, torch.Tensor], name: str, layer: dict) -> np.ndarray:
+def _torch_rows(weights: dict[str, np.ndarray], name: str, layer: dict) -> np.ndarray:
     """Return torch's matrix for the layer's inputs in order x, h, (z), (hidden, inputs)."""
     own, given = weights[f"{name}.weight_hh_l0"], weights[f"{name}.weight_ih_l0"]
     x_size = layer["groups"][0]["size"]
-    return torch.cat([given[:, :x_size], own, given[:, x_size:]], dim=1).double().numpy()
+    return np.concatenate([given[:, :x_size], own, given[:, x_size:]], axis=1)

@@ -17,7 +17,7 @@ from hvae_mnn.build import Build, load_build, load_manifest, save_build
 from hvae_mnn.compiler.pipeline import compile_model
 from hvae_mnn.errors import ArtifactError, CheckpointError, HardwareError, UserError
 from hvae_mnn.hardware_files import load_hardware
-from hvae_mnn.model.checkpoint import Checkpoint, save_checkpoint
+from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 SMALL = ("array.tile_rows=9", "array.tile_columns=4")
 
@@ -104,8 +104,22 @@ def test_manifest_with_an_unknown_or_missing_key(built: Build) -> None:
 
 
 def test_other_schema_version(built: Build) -> None:
-    path = edit_manifest(built, lambda values: values.update(schema_version=2))
-    refuses(folder_of(built), f"{path}: schema version 2; this program reads 1. Compile again")
+    path = edit_manifest(built, lambda values: values.update(schema_version=3))
+    refuses(folder_of(built), f"{path}: schema version 3; this program reads 1 and 2. Compile again")
+
+
+def test_a_build_of_version_1_opens_and_is_written_as_version_2(built: Build) -> None:
+    """It held its model as a torch file."""
+    folder, model = folder_of(built), load_checkpoint(folder_of(built) / "model.safetensors")
+    save_checkpoint(model, folder / "model.pt")
+    (folder / "model.safetensors").unlink()
+    edit_manifest(built, lambda values: values.update(schema_version=1))
+    opened = load_build(folder)
+    assert opened.checkpoint.content_hash() == built.checkpoint.content_hash()
+    assert opened.manifest == built.manifest
+    save_build(built, folder)  # the same Build: what is of version 1 is replaced
+    assert load_manifest(folder).schema_version == 2
+    assert not (folder / "model.pt").exists()
 
 
 def test_manifest_with_impossible_hardware(built: Build) -> None:
@@ -114,21 +128,22 @@ def test_manifest_with_impossible_hardware(built: Build) -> None:
 
 
 def test_missing_model(built: Build) -> None:
-    (folder_of(built) / "model.pt").unlink()
-    refuses(folder_of(built), "model.pt is missing from the build; compile it again")
+    (folder_of(built) / "model.safetensors").unlink()
+    refuses(folder_of(built), "model.safetensors is missing from the build; compile it again")
 
 
 def test_foreign_model(built: Build) -> None:
     other = make_checkpoint(seed=1)
-    save_checkpoint(other, folder_of(built) / "model.pt")
+    save_checkpoint(other, folder_of(built) / "model.safetensors")
     ours = built.manifest.model_hash[:12]
-    message = f"model.pt is not the model the build was compiled from ({other.content_hash()[:12]} instead of {ours})"
+    theirs = other.content_hash()[:12]
+    message = f"model.safetensors is not the model the build was compiled from ({theirs} instead of {ours})"
     refuses(folder_of(built), message)
 
 
 def test_model_that_is_no_model(built: Build) -> None:
-    (folder_of(built) / "model.pt").write_text("hello")
-    with pytest.raises(CheckpointError, match=r"model\.pt"):
+    (folder_of(built) / "model.safetensors").write_text("hello")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors' is not a checkpoint or is damaged"):
         load_build(folder_of(built))
 
 
@@ -199,7 +214,10 @@ def test_the_same_build_may_be_written_again_and_another_only_by_force(tmp_path:
     folder, before = folder_of(built), snapshot(folder_of(built))
     same = save_build(built, folder)
     assert same.folder == folder
-    assert {name for name in before if before[name] != snapshot(folder)[name]} <= {"model.pt", "conductance.npz"}
+    assert {name for name in before if before[name] != snapshot(folder)[name]} <= {
+        "model.safetensors",
+        "conductance.npz",
+    }
     other = make_build(None, "default", ("array.tile_rows=5",))
     with pytest.raises(
         ArtifactError, match=r"build: the folder holds another build; choose another --out or give --force"

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from hvae_mnn.model import output as output_module
 from hvae_mnn.model import posteriors as posteriors_module
-from hvae_mnn.model.corpus import EOS, SOS, Sentence
+from hvae_mnn.model.corpus import EOS, SOS, Sentence, choose
 from hvae_mnn.model.estimates import estimate_tighter
 from hvae_mnn.model.evaluation import evaluate_honest, evaluate_paper, evaluate_plain, importance_bounds
 from hvae_mnn.model.information import (
@@ -19,7 +19,6 @@ from hvae_mnn.model.information import (
     mean_kl_steps,
     mutual_information,
 )
-from hvae_mnn.model.measures import choose
 from hvae_mnn.model.posteriors import Posterior, encode_sentences, length_batches, reconstruction
 from hvae_mnn.model.sides import DRAWS, SoftwareSide
 from hvae_mnn.model.vae import ModelConfig, TextVae, pad_batch

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
@@ -75,6 +76,33 @@ def test_a_loaded_model_reconstructs_as_the_saved_one(saved: Path) -> None:
 
     assert first.tokens == second.tokens
     np.testing.assert_array_equal(first.z, second.z)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_both_formats_hold_the_same(tmp_path: Path, precision: str) -> None:
+    for suffix in ("pt", "safetensors"):
+        save_checkpoint(small_checkpoint(hidden=(6, 4, 7)), tmp_path / f"model.{suffix}", precision=precision)
+    ours, torchs = (load_checkpoint(tmp_path / f"model.{suffix}") for suffix in ("safetensors", "pt"))
+    assert (tmp_path / "model.safetensors").read_bytes()[8:9] == b"{"
+    assert ours.content_hash() == torchs.content_hash()
+    assert ours.compiled_hash() == torchs.compiled_hash()
+    assert (ours.metrics, ours.provenance, ours.ranges) == (torchs.metrics, torchs.provenance, torchs.ranges)
+
+
+@pytest.mark.parametrize("change", ["cut", "length", "text", "other", "torch"])
+def test_a_damaged_safetensors_file_is_refused(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(small_checkpoint(), path)
+    content = path.read_bytes()
+    if change == "other":
+        safetensors.numpy.save_file({"a": np.ones(3)}, path, {"made by": "a stranger"})
+    elif change == "torch":
+        torch.save({"a": 1}, path)
+    else:
+        damaged = {"cut": content[:-20], "length": b"\xff" * 8 + content[8:], "text": b"hello"}
+        path.write_bytes(damaged[change])
+    with pytest.raises(CheckpointError, match=r"model.safetensors' is not a checkpoint or is damaged"):
+        load_checkpoint(path)
 
 
 def test_the_folder_is_made(tmp_path: Path) -> None:

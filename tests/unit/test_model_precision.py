@@ -187,7 +187,7 @@ def test_a_tensor_that_repeats_one_entry_is_not_laid_out(tmp_path: Path, precisi
     one = torch.zeros(1, dtype=weights["mu.bias"].dtype)
     tamper(path, weights=weights | {"mu.bias": one.expand(10**13)})
 
-    with pytest.raises(CheckpointError, match=r"is malformed \(an array of \d+ bytes has \d in the file\)"):
+    with pytest.raises(CheckpointError, match=r"is damaged \(an array of \d+ bytes has \d in the file\)"):
         load_checkpoint(path)
 
 

@@ -14,7 +14,7 @@ from hvae_mnn.engines.software import SoftwareEngine
 from hvae_mnn.errors import EngineError, SentenceError
 from hvae_mnn.model.cells import CellState, next_state
 from hvae_mnn.model.corpus import EOS, SOS
-from hvae_mnn.orchestrator import Simulation
+from hvae_mnn.orchestrator import DigitalHalf, Simulation
 from hvae_mnn.run import Run
 from hvae_mnn.simulate import (
     draw_noise,
@@ -185,7 +185,8 @@ def test_the_run_says_what_it_came_from() -> None:
     assert run.model_hash == make_checkpoint().content_hash()
     assert run.seconds > 0
     ids = read_sentence(build, "a zyx").ids
-    assert run.software.tokens == reference_sides(build, [ids], [draw_noise(build, ids, 9)])[0].tokens
+    (software,) = reference_sides(build, DigitalHalf.of_build(build), [ids], [draw_noise(build, ids, 9)])
+    assert run.software.tokens == software.tokens
 
 
 @pytest.mark.ngspice
