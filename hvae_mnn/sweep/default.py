@@ -15,7 +15,7 @@ from hvae_mnn.sweep.plan import Point, Study, read_studies, text_of
 
 DEFAULT_PLAN = plans_folder() / "default.toml"
 
-_START = 10.0
+_START = 7.0
 """Seconds for starting processes, intervals and figures. Measured."""
 _FEW_DIES, _LARGE = 10, 500_000
 """Dies where one costs ten times as much: of circuits with wires, or with more memristors than this."""
