@@ -5,7 +5,7 @@
 # HVAE_MNN_TORCH says which build of torch: `default`, the one that pip as it is set up here would take, on Linux with
 # libraries for GPUs; `cpu`, a tenth of that; `auto` (the same as nothing), `cpu` where it can be had, else `default`.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { echo "setup: $*" >&2; }
 stop() { say "$@" && exit 1; }
@@ -23,7 +23,7 @@ install_debian_packages() {
         as_root=(sudo)
     fi
     say "installing ${missing[*]} with apt-get"
-    said=$({ "${as_root[@]}" apt-get update -q && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    said=$({ "${as_root[@]}" apt-get update -q; "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -yq --no-install-recommends "${missing[@]}"; } 2>&1) ||
         stop "apt-get cannot install ${missing[*]}; is there a network? $(grep -E '^(E|sudo):' <<<"$said" | tail -n 1)"
 }
@@ -39,13 +39,10 @@ find_python() {
     done
 }
 
-# Ask for so many MB on this disk in all, of which .venv has some already.
 check_room() {
-    local free had
+    local free
     free=$(df --output=avail -BM . | tr -dc 0-9)
-    had=$({ du -sm .venv 2>/dev/null || echo 0; } | cut -f 1)
-    [ $((free + had)) -ge "$1" ] ||
-        stop "the disk of $PWD has $free MB free and needs $(($1 - had)); make room, then run this again"
+    [ "$free" -ge "$1" ] || stop "the disk of $PWD has $free MB free and needs $1 MB; make room, then run this again"
 }
 
 # uv reads none of pip's settings: those that say where packages come from become uv's, unless it has its own.
@@ -87,20 +84,21 @@ torch=${HVAE_MNN_TORCH:-auto}
 install_debian_packages "${packages[@]}"
 
 made_from=$({ pwd && cat constraints.txt pyproject.toml scripts/setup.sh; } | sha256sum | cut -d ' ' -f 1)
-read -r was_made_from was_purpose was_torch 2>/dev/null <.venv/.made-from || true
-[[ ${was_torch:=} = "$torch" || -z $was_torch || $torch = auto ]] || was_made_from=unfinished
+read -r was_made_from was_purpose was_build was_torch 2>/dev/null <.venv/.made-from || true
+[[ -z ${was_build:=} || " auto $was_build $was_torch " = *" $torch "* ]] || was_made_from=unfinished
 if [ "${was_made_from:=}" = "$made_from" ] && [[ $was_purpose = tests || $was_purpose = "$purpose" ]] &&
     .venv/bin/python -I -c 'import hvae_mnn' 2>/dev/null; then
     exit
 fi
 
-# What was interrupted, or lost its Python, is made anew; what came from elsewhere is kept, and its packages renewed.
+# What was interrupted, or lost its Python or its folder, is made anew; what came from elsewhere is kept, and its packages renewed.
 options=()
-if [ "$was_made_from" = unfinished ] || ! fits .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+if [ "$was_made_from" = unfinished ] || ! fits .venv/bin/python ||
+    [[ $(.venv/bin/pip --version 2>/dev/null) != *" $PWD/.venv/"* ]]; then
     [ ! -e .venv ] || say "making .venv anew"
     rm -rf .venv
-    was_torch=
-    check_room 1500
+    was_build=
+    check_room 1600
     python=$(find_python)
     if [ -z "$python" ]; then
         install_debian_packages python3 python3-venv
@@ -115,31 +113,35 @@ elif [ -z "$was_made_from" ]; then
 fi
 echo unfinished >.venv/.made-from
 take_settings_of_pip
-said=$(.venv/bin/python -m pip install -q --disable-pip-version-check --retries 2 -c constraints.txt uv 2>&1) ||
-    stop "pip cannot get uv; is there a network, or an index that pip is set up for? $(tail -n 1 <<<"$said")"
+said=$(.venv/bin/python -m pip install -q --disable-pip-version-check --retries 1 -c constraints.txt uv 2>&1) ||
+    stop "pip cannot get uv; a network is needed, or an index in pip's settings:" \
+        "$(grep -oE "\[Errno[^']*|ERROR: .*" <<<"$said" | head -n 1)"
 
 # uv links packages from its cache, which takes no room, where the cache is on the same disk.
 cache=$(.venv/bin/uv cache dir)
 mkdir -p "$cache" 2>/dev/null && [ "$(stat -c %d "$cache")" = "$(stat -c %d .venv)" ] || export UV_CACHE_DIR=$PWD/.venv/.uv-cache
 
 plan=$(install --dry-run "${options[@]}" 2>&1) || stop "uv finds no such packages; is there a network? $(tail -n 1 <<<"$plan")"
-build=${was_torch:-default}
-case $(grep '^ + torch==' <<<"$plan") in
-    *+cpu) build=cpu ;;
-    *torch*) build=default ;;
-esac
-if [[ $build = default && $torch != default && $plan = *" + torch=="* ]]; then
-    # An index out of reach costs seconds.
-    if UV_HTTP_TIMEOUT=5 UV_HTTP_CONNECT_TIMEOUT=5 UV_HTTP_RETRIES=0 \
+build=${was_build:-default}
+if [[ $plan = *" + torch=="*+cpu* ]]; then
+    build=cpu
+elif [[ $plan = *" + torch=="* ]]; then
+    build=default
+    # An index that is out of reach costs seconds.
+    if [ "$torch" != default ] && UV_HTTP_TIMEOUT=5 UV_HTTP_CONNECT_TIMEOUT=5 UV_HTTP_RETRIES=0 \
         install --dry-run --torch-backend cpu "${options[@]}" >/dev/null 2>&1; then
         build=cpu options+=(--torch-backend cpu)
     elif [ "$torch" = cpu ]; then
-        stop "PyTorch's index of CPU wheels cannot be reached; HVAE_MNN_TORCH=default takes the wheel with GPU libraries"
+        stop "PyTorch's index of CPU wheels cannot be reached; HVAE_MNN_TORCH=default takes the one with GPU libraries"
     fi
 fi
-download=0.4 disk=1500
-[ $build = cpu ] || download=2.7 disk=6000
-say "installing torch ($build build) and what else is needed into .venv: about $download GB to download, ${disk%00}00 MB on disk"
+what="what is missing" download=50 disk=150
+if [[ $plan = *" + torch=="* ]]; then
+    what="torch ($build build) and the rest"
+    download=350 disk=1600
+    [ $build = cpu ] || download=2900 disk=5600
+fi
+say "installing $what into .venv: about $download MB to download, $disk MB on disk"
 check_room $disk
 install "${options[@]}" >&2 || stop "uv could not install the packages; what it says stands above"
-echo "$made_from $purpose $build" >.venv/.made-from
+echo "$made_from $purpose $build $torch" >.venv/.made-from
