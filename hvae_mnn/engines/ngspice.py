@@ -6,15 +6,19 @@ The one place that imports PySpice.
 import ctypes.util
 import logging
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from cffi import FFI
 from numpy.typing import NDArray
-from PySpice.Spice.NgSpice.Shared import NgSpiceCommandError, NgSpiceShared
 
 from hvae_mnn.errors import EngineError
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", SyntaxWarning)  # Python 3.12 and newer, the first time: escapes in its docstrings
+    from PySpice.Spice.NgSpice.Shared import NgSpiceCommandError, NgSpiceShared
 
 Array = NDArray[np.float64]
 

@@ -84,7 +84,9 @@ def test_the_line_from_compile_to_plot() -> None:
     assert compiled.exit_code == 0, compiled.output
     assert "decks" in compiled.stdout
     line = r"compiling to (\d+) tiles, (\d+) memristors; about \d+ MB of memory, [\d.]+ MB of disk\n"
-    tiles, memristors = re.fullmatch(line, compiled.stderr).groups()
+    said = re.fullmatch(line, compiled.stderr)
+    assert said, compiled.stderr
+    tiles, memristors = said.groups()
     assert f"{tiles} decks, {memristors} memristors" in compiled.stdout
     simulated = run("simulate", "--build", "build", "--sentence", SENTENCE, "--backend", "nodal", "--out", "run")
     assert simulated.exit_code == 0, simulated.output
