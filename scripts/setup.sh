@@ -91,7 +91,7 @@ if [ "${was_made_from:=}" = "$made_from" ] && [[ $was_purpose = tests || $was_pu
     exit
 fi
 
-# What was interrupted, or lost its Python or its folder, is made anew; what came from elsewhere is kept, and its packages renewed.
+# What was interrupted, or lost its Python or its folder, is made anew; a .venv from elsewhere is kept, its packages renewed.
 options=()
 if [ "$was_made_from" = unfinished ] || ! fits .venv/bin/python ||
     [[ $(.venv/bin/pip --version 2>/dev/null) != *" $PWD/.venv/"* ]]; then
@@ -122,7 +122,7 @@ cache=$(.venv/bin/uv cache dir)
 mkdir -p "$cache" 2>/dev/null && [ "$(stat -c %d "$cache")" = "$(stat -c %d .venv)" ] || export UV_CACHE_DIR=$PWD/.venv/.uv-cache
 
 plan=$(install --dry-run "${options[@]}" 2>&1) || stop "uv finds no such packages; is there a network? $(tail -n 1 <<<"$plan")"
-build=${was_build:-default}
+build=${was_build:-default} note=
 if [[ $plan = *" + torch=="*+cpu* ]]; then
     build=cpu
 elif [[ $plan = *" + torch=="* ]]; then
@@ -133,11 +133,13 @@ elif [[ $plan = *" + torch=="* ]]; then
         build=cpu options+=(--torch-backend cpu)
     elif [ "$torch" = cpu ]; then
         stop "PyTorch's index of CPU wheels cannot be reached; HVAE_MNN_TORCH=default takes the one with GPU libraries"
+    elif [ "$torch" = auto ]; then
+        note="; the index of its CPU wheels cannot be reached"
     fi
 fi
 what="what is missing" download=50 disk=150
 if [[ $plan = *" + torch=="* ]]; then
-    what="torch ($build build) and the rest"
+    what="torch ($build build$note) and the rest"
     download=350 disk=1600
     [ $build = cpu ] || download=2900 disk=5600
 fi
