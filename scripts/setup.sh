@@ -17,7 +17,7 @@ install_debian_packages() {
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null ||
-        stop "no apt-get here: this is for Debian and Ubuntu; elsewhere install ${missing[*]} by hand and use pip (README.md)"
+        stop "no apt-get here, which this needs; elsewhere install ${missing[*]} by hand and use pip (README.md)"
     if [ "$(id -u)" -ne 0 ]; then
         command -v sudo >/dev/null || stop "neither root nor sudo; have root run this: apt-get install ${missing[*]}"
         as_root=(sudo)
@@ -91,7 +91,7 @@ if [ "${was_made_from:=}" = "$made_from" ] && [[ $was_purpose = tests || $was_pu
     exit
 fi
 
-# What was interrupted, or lost its Python or its folder, is made anew; a .venv from elsewhere is kept, its packages renewed.
+# What was interrupted, or lost its Python or its folder, is made anew; what others made is kept, its packages renewed.
 options=()
 if [ "$was_made_from" = unfinished ] || ! fits .venv/bin/python ||
     [[ $(.venv/bin/pip --version 2>/dev/null) != *" $PWD/.venv/"* ]]; then
@@ -119,9 +119,11 @@ said=$(.venv/bin/python -m pip install -q --disable-pip-version-check --retries 
 
 # uv links packages from its cache, which takes no room, where the cache is on the same disk.
 cache=$(.venv/bin/uv cache dir)
-mkdir -p "$cache" 2>/dev/null && [ "$(stat -c %d "$cache")" = "$(stat -c %d .venv)" ] || export UV_CACHE_DIR=$PWD/.venv/.uv-cache
+mkdir -p "$cache" 2>/dev/null && [ "$(stat -c %d "$cache")" = "$(stat -c %d .venv)" ] ||
+    export UV_CACHE_DIR=$PWD/.venv/.uv-cache
 
-plan=$(install --dry-run "${options[@]}" 2>&1) || stop "uv finds no such packages; is there a network? $(tail -n 1 <<<"$plan")"
+plan=$(install --dry-run "${options[@]}" 2>&1) ||
+    stop "uv finds no such packages; is there a network? $(tail -n 1 <<<"$plan")"
 build=${was_build:-default} note=
 if [[ $plan = *" + torch=="*+cpu* ]]; then
     build=cpu
