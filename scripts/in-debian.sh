@@ -66,7 +66,8 @@ while IFS='=' read -r name value; do
     settings+=("PIP_${name^^}=$value")
     for word in $value; do
         word=${word#file://}
-        [ "${word:0:1}" != / ] || [ ! -e "$word" ] || folders+=("$(dirname "$word")") # an index links to files beside it
+        # An index links to files beside it.
+        [ "${word:0:1}" != / ] || [ ! -e "$word" ] || folders+=("$(dirname "$word")")
     done
 done < <(python3 -m pip config list | sed -nE "s/^[^.]*\.([a-z-]+)='(.*)'$/\1=\2/p")
 while IFS= read -r setting; do
