@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from hvae_mnn.errors import EngineError
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", SyntaxWarning)  # Python 3.12 and newer, the first time: escapes in its docstrings
+    # Escapes in its docstrings, when Python first compiles them; a DeprecationWarning before Python 3.12.
+    warnings.simplefilter("ignore", SyntaxWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
     from PySpice.Spice.NgSpice.Shared import NgSpiceCommandError, NgSpiceShared
 
 Array = NDArray[np.float64]
