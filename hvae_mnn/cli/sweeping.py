@@ -141,7 +141,7 @@ def sweep_variation(
     if default:
         from hvae_mnn.experiments.sweep.default import default_studies
 
-        studies = default_studies(chosen.hardware, trials)
+        studies = default_studies(chosen.checkpoint, chosen.hardware, trials)
     drawn = _draw_sentences(chosen.checkpoint, corpus, sentences, seed)
     _sweep(chosen, studies, drawn, default, {"seed": seed, **options})
 

@@ -1,18 +1,19 @@
 """What this machine has, and what to install."""
 
 import platform
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
-import psutil
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from hvae_mnn.compiler.shipped import cache_folder, shipped_models
-from hvae_mnn.engines.spice.engine import describe_ngspice
 from hvae_mnn.errors import UserError
-from hvae_mnn.runtime.workers import core_count
 
-_PACKAGES = ("hvae-mnn", "torch", "numpy", "scipy", "PySpice", "matplotlib")
+OLDEST_PYTHON = (3, 11)
+_SHOWN = {"hvae-mnn", "torch", "numpy", "scipy", "pyspice", "matplotlib"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,62 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at packages, ngspice, processor, memory, models and cache."""
+    """Look at packages, and where none is missing at ngspice, processor, memory, models and cache."""
+    packages = list(_packages())
+    found = [_python(), *packages]
+    return found + _machine() if all(package.ok for package in packages) else found
+
+
+def _python() -> Finding:
+    found, oldest = platform.python_version(), ".".join(map(str, OLDEST_PYTHON))
+    if sys.version_info < OLDEST_PYTHON:
+        return Finding("python", found, f"{found} is too old; expected {oldest} or newer", ok=False)
+    return Finding("python", found, found)
+
+
+def _packages() -> Iterator[Finding]:
+    """Yield what people know of, and whatever else is missing: from metadata, as importing torch takes seconds."""
+    for name, (wanted, by) in _requirements().items():
+        found = _version(name)
+        if found is None or not wanted.specifier.contains(found, prereleases=True):
+            has = f"{found} is there, but" if found else ""
+            text = f"{has} {by} needs {wanted}; install it with: pip install '{wanted}'".lstrip()
+            yield Finding(wanted.name, found, text, ok=False)
+        elif name in _SHOWN:
+            yield Finding(distribution(name).name, found, found)
+
+
+def _requirements() -> dict[str, tuple[Requirement, str]]:
+    """Return what is needed here, directly or by what is needed, and by whom first, by plain name."""
+    needed = {"hvae-mnn": (Requirement("hvae-mnn"), "this program")}
+    new = ["hvae-mnn"]
+    while new:
+        by = new.pop(0)
+        for line in (distribution(by).requires or []) if _version(by) else []:
+            wanted = Requirement(line)
+            name = canonicalize_name(wanted.name)
+            if name not in needed and (wanted.marker is None or wanted.marker.evaluate({"extra": ""})):
+                needed[name] = (wanted, needed[by][0].name)
+                new.append(name)
+    return needed
+
+
+def _version(name: str) -> str | None:
+    try:
+        return distribution(name).version
+    except PackageNotFoundError:
+        return None
+
+
+def _machine() -> list[Finding]:
+    import psutil
+
+    from hvae_mnn.compiler.shipped import cache_folder, shipped_models
+    from hvae_mnn.runtime.workers import core_count
+
     cores, memory = core_count(), psutil.virtual_memory()
     models = shipped_models()
     return [
-        Finding("python", platform.python_version(), platform.python_version()),
-        *(_package(name) for name in _PACKAGES),
         *_ngspice(),
         Finding("cores", cores, f"{cores} (spice workers by default)"),
         Finding(
@@ -56,15 +107,9 @@ def examine() -> list[Finding]:
     ]
 
 
-def _package(name: str) -> Finding:
-    try:
-        found = version(name)
-    except PackageNotFoundError:
-        return Finding(name, None, f"missing; install it with: pip install {name}", ok=False)
-    return Finding(name, found, found)
-
-
 def _ngspice() -> list[Finding]:
+    from hvae_mnn.engines.spice.engine import describe_ngspice
+
     try:
         facts = describe_ngspice()
     except UserError as error:

@@ -32,7 +32,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def few_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (plans_folder() / "default.toml").read_text().replace("trials = 100", "trials = 2")
+    text = (plans_folder() / "default.toml").read_text().replace("trials = 50", "trials = 2")
     (tmp_path / "default.toml").write_text(text)
     monkeypatch.setattr("hvae_mnn.experiments.sweep.default.DEFAULT_PLAN", tmp_path / "default.toml")
 

@@ -62,7 +62,7 @@ def test_compiling_simulating_and_looking(folder: Path) -> None:
 def test_a_shipped_model_and_a_sweep(folder: Path) -> None:
     run(folder, "simulate", "--model", "grammar", "--sentence", "this child carries his clock", "--backend", "nodal")
     arguments = ("--axis", "device.sigma", "--values", "0,0.05", "--trials", "2", "--sentences", "5")
-    run(folder, "sweep-variation", *arguments, "--out", "sweep")
+    run(folder, "sweep-variation", "--model", "grammar", *arguments, "--out", "sweep")
     run(folder, "plot", "sweep", "--out", "sweep.png")
 
 

@@ -167,7 +167,7 @@ def test_doctor_says_what_klu_means(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = {"version": "44.2", "xspice": True, "library": "libngspice.so.0"}
 
     def line(klu: bool) -> str:
-        monkeypatch.setattr(doctor, "describe_ngspice", lambda: {**facts, "klu": klu})
+        monkeypatch.setattr(spice, "describe_ngspice", lambda: {**facts, "klu": klu})
         return next(finding.text for finding in doctor.examine() if finding.name == "ngspice klu")
 
     assert line(klu=True) == "yes (used for full wires)"

@@ -46,21 +46,29 @@ def test_what_is_random_is_what_differs_from_die_to_die(preset: str, overrides: 
 
 
 def trials(hardware: HardwareConfig, wanted: int | None = None) -> dict[str, int]:
-    return {study.name: study.trials for study in default_studies(hardware, wanted)}
+    return {study.name: study.trials for study in default_studies(make_checkpoint(), hardware, wanted)}
 
 
 def test_where_nothing_is_random_one_die_says_it_all() -> None:
     one = {"wires": 1, "converter-bits": 1}
-    assert trials(load_hardware("default")) == {"programming-error": 100, "amplifier-offset": 100, **one}
+    assert trials(load_hardware("default")) == {"programming-error": 50, "amplifier-offset": 50, **one}
     assert trials(load_hardware("default"), 7) == {"programming-error": 7, "amplifier-offset": 7, **one}
-    assert trials(load_hardware("ideal")) == {"programming-error": 100, **one}
+    assert trials(load_hardware("ideal")) == {"programming-error": 50, **one}
     assert set(trials(load_hardware("realistic"), 7).values()) == {7}
+
+
+def test_dies_that_cost_much_are_few() -> None:
+    assert set(trials(load_hardware("realistic")).values()) == {10}
+    wired = {"programming-error": 10, "amplifier-offset": 10, "wires": 1, "converter-bits": 1}
+    assert trials(load_hardware("default", ["array.r_driver=1"])) == wired
+    large = make_checkpoint(hidden=200, embedding=200)
+    assert max(study.trials for study in default_studies(large, load_hardware("default"))) == 10
 
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_preset_has_its_points(preset: str) -> None:
     hardware = load_hardware(preset)
-    studies = default_studies(hardware)
+    studies = default_studies(make_checkpoint(), hardware)
     named = {"program_version": "0", "model": "m", "model_hash": "", "hardware_name": preset, "corpus": "c"}
     plan = SweepPlan(**named, hardware=hardware, studies=studies, sentences=(0,), sentences_hash="")  # type: ignore[arg-type]
     settled, points = plan.settled()
@@ -70,14 +78,15 @@ def test_every_preset_has_its_points(preset: str) -> None:
 
 
 class TimedBench:
-    """Takes one second to compile a hardware and two a die, by a clock of its own."""
+    """Takes one second to compile a hardware and two a die, five where words are lost, by a clock of its own."""
 
     def __init__(self) -> None:
         self.now, self.compiled = 0.0, ""
 
     def measure(self, hardware: HardwareConfig, seeds: Sequence[int]) -> list[dict[str, float]]:
         text = hardware.model_dump_json()
-        self.now += 2.0 if text == self.compiled else 3.0
+        lost = max(hardware.device.sigma, hardware.amplifier.offset_sigma * 1e3) >= 0.1
+        self.now += (5.0 if lost else 2.0) * len(seeds) + (text != self.compiled)
         self.compiled = text
         return [{}]
 
@@ -88,12 +97,12 @@ def test_the_time_is_that_of_all_dies_on_all_processes(monkeypatch: pytest.Monke
     monkeypatch.setattr("hvae_mnn.experiments.sweep.default._START", 0.0)
     hardware = load_hardware("default")
     named = {"program_version": "0", "model": "m", "model_hash": "", "hardware_name": "d", "corpus": "c"}
-    studies = default_studies(hardware, 10)
+    studies = default_studies(make_checkpoint(), hardware, 10)
     plan = SweepPlan(**named, hardware=hardware, studies=studies, sentences=(0,), sentences_hash="")  # type: ignore[arg-type]
     _, points = plan.settled()
-    one = 13 * (10 * 2 + 1) + 14 * (2 + 1)
+    one = 13 * (10 * 3 + 1) + 14 * (2 + 1)
     assert estimate_seconds(points, bench, 0, 1) == pytest.approx(one)  # type: ignore[arg-type]
-    two = 13 * (10 * 2 + 2) / 2 + 14 * (2 + 1) / 2
+    two = 13 * (10 * 3 + 2) / 2 + 14 * (2 + 1) / 2
     assert estimate_seconds(points, bench, 0, 2) == pytest.approx(two)  # type: ignore[arg-type]
 
 

@@ -6,15 +6,21 @@ The one place that imports PySpice.
 import ctypes.util
 import logging
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from cffi import FFI
 from numpy.typing import NDArray
-from PySpice.Spice.NgSpice.Shared import NgSpiceCommandError, NgSpiceShared
 
 from hvae_mnn.errors import EngineError
+
+with warnings.catch_warnings():
+    # Escapes in its docstrings, when Python first compiles them; a DeprecationWarning before Python 3.12.
+    warnings.simplefilter("ignore", SyntaxWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from PySpice.Spice.NgSpice.Shared import NgSpiceCommandError, NgSpiceShared
 
 Array = NDArray[np.float64]
 
