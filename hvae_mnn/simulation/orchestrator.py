@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvae_mnn.compiler.build import Build
-from hvae_mnn.digital.gates import CellState, first_state, next_state, zero_state
+from hvae_mnn.digital.cell_unit import CellUnit, DigitalCellUnit, make_cell_unit
+from hvae_mnn.digital.gates import CellState, zero_state
 from hvae_mnn.digital.projection import Projection
 from hvae_mnn.engines.base import Engine, Reading
 from hvae_mnn.engines.software import SoftwareEngine
@@ -81,7 +82,11 @@ class DigitalHalf:
 
     def software(self, build: Build) -> "Simulation":
         """Return the trained model itself, in float64: what a Build's hardware is compared with."""
-        return Simulation(build, self.exact, whole=False, digital=self, compared=False, periphery=Periphery())
+        units = {
+            layer.name: DigitalCellUnit(layer.cell, Periphery(), self.parts.peepholes.get(layer.name))
+            for layer in build.manifest.layers
+        }
+        return Simulation(build, self.exact, whole=False, digital=self, compared=False, units=units)
 
 
 @dataclass(slots=True)
@@ -111,7 +116,7 @@ class Simulation:
         whole: bool = True,
         digital: DigitalHalf | None = None,
         compared: bool = True,
-        periphery: Periphery | None = None,
+        units: Mapping[str, CellUnit] | None = None,
     ) -> None:
         """Take an engine that holds a Build.
 
@@ -123,14 +128,18 @@ class Simulation:
             whole: Whether to keep every reading, some megabytes a step and sentence at the size of real networks.
             digital: The model's digital half where it is there already.
             compared: Whether reads are held against exact sums; without, `errors` and `traces` stay empty.
-            periphery: Numbers of the digital half; those of the Build's hardware if not given.
+            units: What makes each layer's next state; what the Build's hardware has if not given.
         """
         self.build, self.engine, self.progress = build, engine, progress
         self.traces = {layer.name: LayerTrace(layer.name) for layer in build.manifest.layers}
         self.errors: dict[str, BatchErrors] = {}
         self._journal, self._whole, self._compared = journal, whole, compared
         self._digital = digital or DigitalHalf.of_build(build)
-        self._periphery = periphery or build.manifest.hardware.periphery
+        peepholes = self._digital.parts.peepholes
+        self._units = units or {
+            layer.name: make_cell_unit(layer.cell, build.manifest.hardware, peepholes.get(layer.name))
+            for layer in build.manifest.layers
+        }
 
     def run(self, sentences: Sequence[Ids], noises: Sequence[Array]) -> list[Outcome]:
         """Encode and decode sentences, all at once."""
@@ -230,11 +239,11 @@ class Simulation:
         return [outputs[i, :length] for i, length in enumerate(lengths)]
 
     def _first_state(self, latents: Sequence[Latent]) -> CellState:
-        """Return the decoder's state before its first step; no sentence's depends on the others, to the last digit."""
+        """Return the decoder's state before its first step; bitwise independent of the rest of the batch."""
         z = np.array([latent.driving(0) for latent in latents])
         first = np.einsum("bl,hl->bh", z, self._digital.parts.initial_weight)
         (x_max,) = (group.x_max for group in self.build.layer("decoder").groups if group.name == "h")
-        return first_state(first, x_max, self._periphery)
+        return self._units["decoder"].start(first, x_max)
 
     def _decode(
         self, latents: Sequence[Latent], words: Places, rows: Places, state: CellState, step: int, compared: bool
@@ -264,8 +273,7 @@ class Simulation:
             if compared:
                 self._record(name, request.sentences, fractions[name], readings[name], exact[name].analog)
             sums = layers[name].gate_sums(self.engine.adc.decode(readings[name].codes))
-            peephole = self._digital.parts.peepholes.get(name)
-            states[name] = next_state(layers[name].cell, sums, request.state, self._periphery, peephole)
+            states[name] = self._units[name].advance(sums, request.state)
         return states
 
     def _replay_or_read(self, codes: Mapping[str, Array], sentences: Mapping[str, Places]) -> dict[str, Reading]:
