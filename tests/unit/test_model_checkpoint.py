@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,15 @@ def test_both_formats_hold_the_same(tmp_path: Path, precision: str) -> None:
     assert ours.content_hash() == torchs.content_hash()
     assert ours.compiled_hash() == torchs.compiled_hash()
     assert (ours.metrics, ours.provenance, ours.ranges) == (torchs.metrics, torchs.provenance, torchs.ranges)
+
+
+def test_a_safetensors_file_is_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    save_checkpoint(small_checkpoint(), tmp_path / "model.safetensors")
+    code = "from hvae_mnn.model.checkpoint import *; "
+    code += "save_checkpoint(load_checkpoint('model.safetensors'), 'again.safetensors')"
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+        assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("change", ["cut", "length", "text", "other", "torch"])

@@ -1,4 +1,4 @@
-"""A checkpoint's parts as a safetensors file: arrays as they are, all else as JSON in its metadata.
+"""A checkpoint's parts as a safetensors file: arrays as they are, all else as JSON in one entry of its metadata.
 
 Builds hold their model so: it opens without torch, and no code can stand in it.
 """
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 SUFFIX = ".safetensors"
-_ARRAYS = ("weights", "calibration")
+_ARRAYS, _PLAIN = ("weights", "calibration"), "checkpoint"
 
 
 def format_tensor_file(payload: Mapping[str, Any]) -> bytes:
@@ -21,7 +21,8 @@ def format_tensor_file(payload: Mapping[str, Any]) -> bytes:
     arrays = {
         f"{part}/{name}": np.ascontiguousarray(value) for part in _ARRAYS for name, value in payload[part].items()
     }
-    return save(arrays, {part: json.dumps(value) for part, value in payload.items() if part not in _ARRAYS})
+    plain = {part: value for part, value in payload.items() if part not in _ARRAYS}
+    return save(arrays, {_PLAIN: json.dumps(plain)})  # of several entries safetensors would choose an order each time
 
 
 def read_tensor_file(path: Path) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def read_tensor_file(path: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            payload = {part: json.loads(value) for part, value in (file.metadata() or {}).items()}
+            payload: dict[str, Any] = json.loads((file.metadata() or {}).get(_PLAIN, "{}"))
             for part in _ARRAYS:
                 keys = [key for key in file.keys() if key.startswith(f"{part}/")]
                 payload[part] = {key.removeprefix(f"{part}/"): file.get_tensor(key) for key in keys}
