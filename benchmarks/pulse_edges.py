@@ -92,7 +92,7 @@ def expected_volts(build: Build, plan: TilePlan) -> np.ndarray:
     """Return the nodal engine's column voltages for the vector that the deck replays."""
     hardware, layer = build.manifest.hardware, plan.name.split(".")[0]
     dac = Converter(hardware.dac.bits)
-    rows = row_inputs(plan.inputs, dac.encode(build.replay[layer][None]), bias=dac.code_max)
+    rows = row_inputs(plan.inputs, dac.encode(build.replay(build.layer(layer))[None]), bias=dac.code_max)
     return solve_pulses(build.tiles[plan.name], hardware).read(dac.decode(rows))[0]
 
 

@@ -8,11 +8,12 @@ build/
   conductance.npz   target and programmed conductances, siemens, for each tile
 """
 
+import json
 import math
 import shutil
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hvae_mnn.circuit.plan import LayerPlan, Tile, TilePlan
 from hvae_mnn.circuit.spice.device_library import DEVICE_LIBRARY, format_device_library
 from hvae_mnn.circuit.spice.tile_deck import format_deck, library_names
+from hvae_mnn.compiler.ranges import converted_inputs
 from hvae_mnn.errors import ArtifactError, UserError
 from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.hardware.rules import check_hardware
@@ -38,16 +40,6 @@ _MODEL, _OLD_MODEL = "model.safetensors", "model.pt"  # the latter in version 1
 _PARTS = (MANIFEST, _MODEL, _OLD_MODEL, "lib", "decks", "conductance.npz")
 
 
-class Ports(BaseModel):
-    """Names of a deck's ports, `{row}` and `{column}` to be filled in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    input_source: str = "vcode_{row}"
-    code: str = "adc{column}"
-    analog: str = "hold{column}"
-
-
 class Manifest(BaseModel):
     """What a Build is made of.
 
@@ -56,7 +48,6 @@ class Manifest(BaseModel):
         model_hash: SHA-256 of the checkpoint's contents.
         hardware_name: Preset or file that the hardware came from.
         hardware: The whole configuration, SI units.
-        ports: Names of the decks' ports.
         layers: encoder1, encoder2, decoder.
     """
 
@@ -66,7 +57,6 @@ class Manifest(BaseModel):
     model_hash: str
     hardware_name: str
     hardware: HardwareConfig
-    ports: Ports = Ports()
     layers: tuple[LayerPlan, ...]
 
 
@@ -78,19 +68,27 @@ class Build:
         manifest: Layers, tiles, hardware.
         tiles: Tiles by name, with their conductances.
         checkpoint: The trained model.
-        replay: For each layer, the input that a bare run of its decks replays, fractions.
         folder: Where it lies; None until it is saved.
     """
 
     manifest: Manifest
     tiles: Mapping[str, Tile]
     checkpoint: Checkpoint
-    replay: Mapping[str, Array]
     folder: Path | None = None
 
     def layer(self, name: str) -> LayerPlan:
         """Return a layer's plan by name."""
         return next(layer for layer in self.manifest.layers if layer.name == name)
+
+    def replay(self, layer: LayerPlan) -> Array:
+        """Return the input that a bare run of a layer's decks replays: a calibration vector, fractions of full scale.
+
+        It is taken as files hold it, in 16 bits, so that a Build that was opened is written as it was.
+        """
+        samples = self.checkpoint.calibration[layer.name]
+        sample = samples[len(samples) // 2].astype(np.float16).astype(np.float64)
+        x_max = np.repeat([group.x_max for group in layer.groups], [group.size for group in layer.groups])
+        return converted_inputs(sample / x_max, self.manifest.hardware.dac)
 
     def memristors(self) -> int:
         """Return the number of memristors."""
@@ -121,7 +119,7 @@ def save_build(build: Build, folder: Path, force: bool = False, progress: Progre
         _save_conductances(build, draft / "conductance.npz")
         _save_libraries(build.manifest.hardware, draft / "lib")
         _save_decks(build, draft, progress)
-    return Build(build.manifest, build.tiles, build.checkpoint, build.replay, folder)
+    return replace(build, folder=folder)
 
 
 def check_build_folder(
@@ -174,7 +172,7 @@ def load_build(folder: Path) -> Build:
         )
     tiles = _load_tiles(folder, manifest)
     manifest = manifest.model_copy(update={"schema_version": SCHEMA_VERSION})
-    return Build(manifest, tiles, checkpoint, {}, folder)
+    return Build(manifest, tiles, checkpoint, folder)
 
 
 def _model_name(manifest: Manifest) -> str:
@@ -204,8 +202,11 @@ def load_manifest(folder: Path) -> Manifest:
             f"{folder}: not a build (no {MANIFEST}); make one with: hvae-mnn compile MODEL --out {folder}"
         )
     try:
-        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict):
+            values.pop("ports", None)  # of version 1: names of nodes, which nothing read
+        manifest = Manifest.model_validate(values)
+    except (ValidationError, ValueError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         place = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(f"{path}: damaged or of another version ({place}: {first['msg']}); compile again") from None
@@ -253,9 +254,7 @@ def _save_decks(build: Build, folder: Path, progress: Progress | None) -> None:
     for done, (layer, plan) in enumerate(plans):
         path = folder / plan.deck
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            format_deck(build.tiles[plan.name], layer, hardware, build.replay[layer.name]), encoding="utf-8"
-        )
+        path.write_text(format_deck(build.tiles[plan.name], layer, hardware, build.replay(layer)), encoding="utf-8")
         if progress is not None:
             progress("decks written", done + 1, len(plans))
 

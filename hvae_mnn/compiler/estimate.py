@@ -130,7 +130,7 @@ def _weigh_shapes(layer: CutLayer, hardware: HardwareConfig) -> Iterator[_Shape]
 
 
 def _model_size(checkpoint: Checkpoint) -> int:
-    """Return the size of model.pt, byte: weights as they are, calibration in 16 bits."""
+    """Return the size of the model's file, byte: weights as they are, calibration in 16 bits."""
     arrays = sum(value.nbytes for value in checkpoint.weights.values())
     words = sum(len(word.encode()) + 1 for word in checkpoint.vocabulary.words)
     return arrays + 2 * sum(value.size for value in checkpoint.calibration.values()) + words

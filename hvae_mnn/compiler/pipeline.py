@@ -90,7 +90,7 @@ def compile_model(
         hardware=hardware,
         layers=tuple(layers),
     )
-    return Build(manifest, tiles, checkpoint, {layer.weights.name: layer.replay.copy() for layer in cut})
+    return Build(manifest, tiles, checkpoint)
 
 
 def draw_die(build: Build, seed: int) -> Build:
@@ -100,7 +100,7 @@ def draw_die(build: Build, seed: int) -> Build:
     hardware = hardware.model_copy(update={"device": device})
     tiles = {name: _program(tile, hardware) for name, tile in build.tiles.items()}
     manifest = build.manifest.model_copy(update={"hardware": hardware})
-    return Build(manifest, tiles, build.checkpoint, build.replay)
+    return Build(manifest, tiles, build.checkpoint)
 
 
 def compile_layer(

@@ -14,7 +14,7 @@ from making import inflate_array, make_build, make_checkpoint
 
 import hvae_mnn.compiler.build as build_module
 from hvae_mnn.compiler.build import Build, load_build, load_manifest, save_build
-from hvae_mnn.compiler.pipeline import compile_model
+from hvae_mnn.compiler.pipeline import compile_model, draw_die
 from hvae_mnn.errors import ArtifactError, CheckpointError, HardwareError, UserError
 from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -94,6 +94,16 @@ def edit_manifest(build: Build, change: Callable[[dict], None]) -> Path:  # type
     change(values)
     path.write_text(json.dumps(values))
     return path
+
+
+@pytest.mark.parametrize("die", [None, 5])
+def test_what_is_opened_is_written_as_it_was(built: Build, tmp_path: Path, die: int | None) -> None:
+    """Bytes of every file, of a Build as it was compiled and of another die of it."""
+    if die is not None:
+        built = save_build(draw_die(built, die), tmp_path / "die")
+    opened = load_build(folder_of(built))
+    again = save_build(opened, tmp_path / "again")
+    assert snapshot(folder_of(again)) == snapshot(folder_of(built))
 
 
 def test_manifest_with_an_unknown_or_missing_key(built: Build) -> None:
