@@ -17,8 +17,6 @@ import hashlib
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -42,6 +40,7 @@ from hvae_mnn.model.storage.precision import pack, round_weight, unpack
 from hvae_mnn.model.storage.tensor_file import SUFFIX, format_tensor_file, read_tensor_file
 from hvae_mnn.model.storage.torch_file import CodeError, read_torch_file
 from hvae_mnn.model.text.corpus import Vocabulary
+from hvae_mnn.runtime.folders import replace_file
 
 if TYPE_CHECKING:
     from hvae_mnn.model.network.vae import TextVae
@@ -171,7 +170,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, precision: str 
         "provenance": dict(stored.provenance),
     }
     if Path(path).suffix == SUFFIX:
-        _write_whole(format_tensor_file(payload), Path(path))
+        _write(format_tensor_file(payload), Path(path))
     else:
         save_torch({part: _tensors(value) for part, value in payload.items()}, path)
 
@@ -209,30 +208,19 @@ def save_torch(payload: Mapping[str, Any], path: str | Path) -> None:
 
     buffer = io.BytesIO()
     torch.save(dict(payload), buffer)
-    _write_whole(buffer.getvalue(), Path(path))
+    _write(buffer.getvalue(), Path(path))
 
 
-def _write_whole(content: bytes, target: Path) -> None:
-    """Write beside the target, then move into place."""
-    temporary = None
+def _write(content: bytes, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(target)
+        replace_file(target, content)
     except OSError as error:
         raise CheckpointError(
             f"checkpoint {str(target)!r} could not be written ({error.strerror or error}); expected "
             f"{len(content)} free bytes and a folder that can be written. "
             "Free some space or choose another path."
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

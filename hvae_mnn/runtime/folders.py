@@ -1,6 +1,7 @@
 """Result folders that are written whole or not at all."""
 
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
@@ -68,13 +69,28 @@ def write_file(path: Path, text: str) -> None:
     Raises:
         ArtifactError: The disk failed; a file that stood there before is untouched.
     """
-    draft = path.with_name(f".{path.name}-draft")
+    with disk_failures(path):
+        replace_file(path, text.encode())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file beside its place and move it there: whole or not at all, also where the machine goes down.
+
+    Raises:
+        OSError: The disk failed; a file that stood there before is untouched.
+    """
+    draft = None
     try:
-        with disk_failures(path):
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(path)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            draft = Path(file.name)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.chmod(0o644)
+        draft.replace(path)
     finally:
-        draft.unlink(missing_ok=True)
+        if draft is not None:
+            draft.unlink(missing_ok=True)
 
 
 def unfinished_folder(out: Path) -> Path:

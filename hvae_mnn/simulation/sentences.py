@@ -10,7 +10,7 @@ from hvae_mnn.compiler.build import Build
 from hvae_mnn.engines.base import Engine
 from hvae_mnn.engines.open import open_engine
 from hvae_mnn.errors import ArtifactError, SentenceError
-from hvae_mnn.runtime.folders import unfinished_folder
+from hvae_mnn.runtime.folders import unfinished_folder, write_file
 from hvae_mnn.runtime.progress import Progress
 from hvae_mnn.simulation.journal import Journal
 from hvae_mnn.simulation.orchestrator import DigitalHalf, Simulation
@@ -168,11 +168,4 @@ def save_results(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     Raises:
         ArtifactError: The file cannot be written.
     """
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        draft.write_text("".join(json.dumps(result) + "\n" for result in results), encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise ArtifactError(f"{path}: writing failed: {reason}; free space or choose another --out") from None
+    write_file(path, "".join(json.dumps(result) + "\n" for result in results))
