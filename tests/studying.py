@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hvae_mnn.experiments.model_table.plan import Study, read_study
+from hvae_mnn.experiments.model_table.plan import ModelStudy, read_study
 from hvae_mnn.experiments.model_table.run import Screen, run_study
 
 COMMON = 'preset = "grammar"\nembedding = 8\nhidden = 6\nlatent = 4\nepochs = 2\nbatch = 16\nseed = 3\n'
@@ -24,7 +24,7 @@ def write_corpus(folder: Path, seed: int, words: Sequence[str] = tuple("abcdefgh
     return folder
 
 
-def parse_study(folder: Path, text: str) -> Study:
+def parse_study(folder: Path, text: str) -> ModelStudy:
     """Read a study from text."""
     path = folder / "study.toml"
     path.write_text(text)
@@ -32,7 +32,7 @@ def parse_study(folder: Path, text: str) -> Study:
 
 
 def run_rows(
-    study: Study, words: Path, out: Path, told: list[str] | None = None, **options: Any
+    study: ModelStudy, words: Path, out: Path, told: list[str] | None = None, **options: Any
 ) -> list[dict[str, Any]]:
     """Run a study with few draws and without a screen; `told` takes the lines of rows."""
     screen = Screen() if told is None else Screen(tell=told.append)

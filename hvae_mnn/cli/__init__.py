@@ -8,7 +8,7 @@ import click
 
 from hvae_mnn.cli.building import compile_command, program, train
 from hvae_mnn.cli.calibrating import calibrate
-from hvae_mnn.cli.command import Group
+from hvae_mnn.cli.command import CommandGroup
 from hvae_mnn.cli.evaluating import evaluate
 from hvae_mnn.cli.machine import device, doctor
 from hvae_mnn.cli.pruning import prune
@@ -17,7 +17,7 @@ from hvae_mnn.cli.sweeping import sweep_variation
 from hvae_mnn.runtime.version import VERSION
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, prog_name="hvae-mnn")
 def main() -> None:
     """Run a trained text VAE on memristor crossbars, circuit by circuit, in ngspice.

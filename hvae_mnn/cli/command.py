@@ -34,7 +34,7 @@ class Command(click.Command):
                 formatter.write(f"  {line.strip()}\n")
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """A group of `Command`s."""
 
     command_class = Command

@@ -157,7 +157,7 @@ def _simulate_file(
     from hvae_mnn.simulation.sentences import (
         DEFAULT_BATCH,
         check_results_file,
-        open_journal,
+        open_lines_journal,
         read_lines,
         save_results,
         simulate_lines,
@@ -168,7 +168,7 @@ def _simulate_file(
     build = open_build()
     sentences = read_lines(build, file, limit)
     how: dict[str, Any] = {"backend": backend, "seed": seed, "batch": batch}
-    with open_journal(out, build, sentences, **how) as journal, simulation_progress() as report:
+    with open_lines_journal(out, build, sentences, **how) as journal, simulation_progress() as report:
         _tell_of(journal, "sentences")
         lines = []
         for line in simulate_lines(build, sentences, journal, **how, workers=workers, progress=report):

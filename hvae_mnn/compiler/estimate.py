@@ -26,7 +26,7 @@ _ENTRY = 512  # bytes of the headers of an array in conductance.npz
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class BuildSize:
     """What a Build has and takes.
 
     Attributes:
@@ -63,7 +63,7 @@ class _Shape:
     plan: int
 
 
-def estimate_build(checkpoint: Checkpoint, hardware: HardwareConfig) -> Estimate:
+def estimate_build(checkpoint: Checkpoint, hardware: HardwareConfig) -> BuildSize:
     """Count a model's tiles, and estimate what compiling it takes.
 
     Disk: decks, of which one of each shape in a layer is made (without compensation and programming error, which
@@ -79,7 +79,7 @@ def estimate_build(checkpoint: Checkpoint, hardware: HardwareConfig) -> Estimate
     tiles, memristors = sum(s.tiles for s in shapes), sum(s.tiles * s.memristors for s in shapes)
     conductances, model = 2 * _NUMBER * memristors, _model_size(checkpoint)
     texts = sum(s.tiles * (-(-s.deck // _FILE) * _FILE + s.plan) for s in shapes)
-    return Estimate(
+    return BuildSize(
         tiles=tiles,
         memristors=memristors,
         columns=sum(layer.weights.hidden * len(layer.weights.gates) for layer in layers),
@@ -89,7 +89,7 @@ def estimate_build(checkpoint: Checkpoint, hardware: HardwareConfig) -> Estimate
     )
 
 
-def check_disk(estimate: Estimate, folder: Path) -> None:
+def check_disk(estimate: BuildSize, folder: Path) -> None:
     """Refuse a Build for which the disk has clearly less room than it takes.
 
     Raises:
@@ -104,7 +104,7 @@ def check_disk(estimate: Estimate, folder: Path) -> None:
         )
 
 
-def format_estimate(estimate: Estimate) -> str:
+def format_estimate(estimate: BuildSize) -> str:
     """Return an estimate as text, with the memory of this process, and a warning where there is clearly too little."""
     whole, free = psutil.Process().memory_info().rss + estimate.memory, psutil.virtual_memory().available
     text = (

@@ -39,7 +39,7 @@ _SAME = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """What some hardware does to the Run's reads and to its sentence.
 
     Attributes:
@@ -66,8 +66,8 @@ class Effect:
 
     factor: str
     present: bool
-    alone: Measured
-    cumulative: Measured
+    alone: Measurement
+    cumulative: Measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Explanation:
     hardware_preset: str
     layers: tuple[str, ...]
     software: tuple[str, ...]
-    ideal: Measured
+    ideal: Measurement
     effects: tuple[Effect, ...]
     check: Check | None
 
@@ -201,9 +201,9 @@ class _Bench:
                 layer.name: [software.step({layer.name: x})[layer.name].analog for x in layer.inputs]
                 for layer in run.layers
             }
-        self._done: dict[frozenset[str], tuple[Measured, dict[str, list[Array]]]] = {}
+        self._done: dict[frozenset[str], tuple[Measurement, dict[str, list[Array]]]] = {}
 
-    def measure(self, factors: tuple[str, ...]) -> Measured:
+    def measure(self, factors: tuple[str, ...]) -> Measurement:
         """Return what hardware with these factors alone does."""
         return self._measure(self.present & frozenset(factors))[0]
 
@@ -220,7 +220,7 @@ class _Bench:
         close = bool(np.sqrt(np.mean(apart**2)) <= 0.1 * np.sqrt(np.mean(recorded**2)) + 1e-6)
         return Check(engine, apart.size, equal, largest, close if engine == "spice" else equal == apart.size)
 
-    def _measure(self, active: frozenset[str]) -> tuple[Measured, dict[str, list[Array]]]:
+    def _measure(self, active: frozenset[str]) -> tuple[Measurement, dict[str, list[Array]]]:
         if active not in self._done:
             for build in self._builds(active):
                 errors, clipped = self._read(build, active)
@@ -231,7 +231,7 @@ class _Bench:
                 outcome = Simulation(build, probe).run([self._ids], [noise])[0]
             tokens = build.checkpoint.vocabulary.tokens(outcome.tokens)
             rms = {name: float(np.sqrt(np.mean(np.concatenate(steps) ** 2))) for name, steps in errors.items()}
-            self._done[active] = Measured(rms, tokens, share_equal(tokens, self.run.software.tokens)), errors
+            self._done[active] = Measurement(rms, tokens, share_equal(tokens, self.run.software.tokens)), errors
         return self._done[active]
 
     def _builds(self, active: frozenset[str]) -> Iterator[Build]:

@@ -1,4 +1,4 @@
-"""What memristor cells do that was not asked for: how they are written, err, stick, fade and differ from read to read.
+"""Cell imperfections: writing, programming error, stuck cells, retention, read noise.
 
 These are sections of `hvae_mnn.hardware.config`, which has the rest of the configuration.
 """

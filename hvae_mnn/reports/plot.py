@@ -78,9 +78,9 @@ def _plot_rows(folder: Path, signals: Sequence[str], out: Path) -> list[Path]:
     from hvae_mnn.experiments.sweep.store import is_sweep, load_sweep
 
     if is_sweep(folder):
-        from hvae_mnn.reports.figures.sweeps import save_sweep
+        from hvae_mnn.reports.figures.sweeps import save_sweep_figures
 
-        return save_sweep(load_sweep(folder), signals, out)
+        return save_sweep_figures(load_sweep(folder), signals, out)
     from hvae_mnn.experiments.model_table.results import RESULTS, load_results
 
     if not (folder / RESULTS).is_file():

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from hvae_mnn.experiments.sweep.metrics import LAYERS, METRICS
-from hvae_mnn.experiments.sweep.summary import Estimate, FirstLoss, PointSummary, SpiceCheck, StudySummary, Summary
+from hvae_mnn.experiments.sweep.summary import FirstLoss, Interval, PointSummary, SpiceCheck, StudySummary, Summary
 
 _METRICS_SHOWN = 3
 """Of a check in SPICE; all of them are in the JSON."""
@@ -126,7 +126,7 @@ def _format_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _format_interval(found: Estimate) -> str:
+def _format_interval(found: Interval) -> str:
     return "" if found.low is None or found.high is None else f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 

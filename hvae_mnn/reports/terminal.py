@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hvae_mnn.compiler.ir_drop import IrDrop
     from hvae_mnn.experiments.calibrate import CalibrationReport
     from hvae_mnn.experiments.device import DeviceCurves
-    from hvae_mnn.experiments.explain import Explanation, Measured
+    from hvae_mnn.experiments.explain import Explanation, Measurement
     from hvae_mnn.experiments.programmed import Programmed
     from hvae_mnn.hardware.config import HardwareConfig
     from hvae_mnn.model.training.train import Progress as TrainingProgress
@@ -157,7 +157,7 @@ def print_explanation(found: "Explanation") -> None:
     width = 2 + max(8, *(len(name) for name in found.layers))
     names = "".join(f"{name:>{width}}" for name in (*found.layers, "words"))
 
-    def show(measured: "Measured") -> str:
+    def show(measured: "Measurement") -> str:
         shares = (f"{100 * measured.errors[name]:.3f}%" for name in found.layers)
         return "".join(f"{share:>{width}}" for share in (*shares, f"{measured.agreement:.0%}"))
 

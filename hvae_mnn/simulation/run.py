@@ -33,7 +33,7 @@ _TRACE_PARTS = ("inputs", "codes", "analog", "error")
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Transcript:
     """One side of the comparison: hardware or software.
 
     Attributes:
@@ -51,7 +51,9 @@ class Side:
     z: Array
 
     @classmethod
-    def from_tokens(cls, vocabulary: Vocabulary, ids: tuple[int, ...], mu: Array, logvar: Array, z: Array) -> "Side":
+    def from_tokens(
+        cls, vocabulary: Vocabulary, ids: tuple[int, ...], mu: Array, logvar: Array, z: Array
+    ) -> "Transcript":
         """Name the words of token numbers."""
         return cls(vocabulary.tokens(ids), vocabulary.decode(ids), mu, logvar, z)
 
@@ -213,8 +215,8 @@ class Run:
     sentence: str
     tokens: tuple[str, ...]
     unknown: tuple[str, ...]
-    hardware: Side
-    software: Side
+    hardware: Transcript
+    software: Transcript
     layers: tuple[LayerTrace, ...]
     engine: EngineInfo
     hardware_preset: str
@@ -331,9 +333,9 @@ def _text_or_none(value: Any) -> str | None:
     return value
 
 
-def _load_side(values: Mapping[str, Any]) -> Side:
+def _load_side(values: Mapping[str, Any]) -> Transcript:
     mu, logvar, z = (np.array(values[name]) for name in ("mu", "logvar", "z"))
-    return Side(tuple(values["tokens"]), values["text"], mu, logvar, z)
+    return Transcript(tuple(values["tokens"]), values["text"], mu, logvar, z)
 
 
 def _load_layers(folder: Path, summaries: list[dict[str, Any]]) -> tuple[LayerTrace, ...]:

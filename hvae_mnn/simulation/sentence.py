@@ -21,7 +21,7 @@ from hvae_mnn.runtime.folders import unfinished_folder
 from hvae_mnn.runtime.progress import Progress
 from hvae_mnn.simulation.journal import Journal
 from hvae_mnn.simulation.orchestrator import DigitalHalf, Ids, Outcome, Simulation
-from hvae_mnn.simulation.run import Run, Side
+from hvae_mnn.simulation.run import Run, Transcript
 
 Array = NDArray[np.float64]
 
@@ -128,7 +128,7 @@ def make_run(
     build: Build,
     words: Words,
     outcome: Outcome,
-    software: Side,
+    software: Transcript,
     engine: Engine,
     seed: int,
     seconds: float,
@@ -140,7 +140,7 @@ def make_run(
         sentence=words.text,
         tokens=vocabulary.tokens(words.ids),
         unknown=words.unknown,
-        hardware=Side.from_tokens(vocabulary, outcome.tokens, outcome.mu, outcome.logvar, outcome.z),
+        hardware=Transcript.from_tokens(vocabulary, outcome.tokens, outcome.mu, outcome.logvar, outcome.z),
         software=software,
         layers=(),
         engine=engine.info,
@@ -175,7 +175,9 @@ def draw_noise(build: Build, ids: Ids, seed: int) -> Array:
 
 def reference_sides(
     build: Build, digital: DigitalHalf, sentences: Sequence[Ids], noises: Sequence[Array]
-) -> list[Side]:
+) -> list[Transcript]:
     """Return what the trained model itself says, in float64, with the same noise."""
     found = digital.software(build).run(sentences, noises)
-    return [Side.from_tokens(build.checkpoint.vocabulary, each.tokens, each.mu, each.logvar, each.z) for each in found]
+    return [
+        Transcript.from_tokens(build.checkpoint.vocabulary, each.tokens, each.mu, each.logvar, each.z) for each in found
+    ]

@@ -55,7 +55,9 @@ def _read_text(path: Path) -> str:
         raise SentenceError(f"{path}: cannot be read: {error.strerror}; expected text, a sentence a line") from None
 
 
-def open_journal(out: Path, build: Build, lines: Sequence[Words], *, backend: str, seed: int, batch: int) -> Journal:
+def open_lines_journal(
+    out: Path, build: Build, lines: Sequence[Words], *, backend: str, seed: int, batch: int
+) -> Journal:
     """Open the journal of a simulation whose results shall lie at `out`; an interrupted one of the same goes on.
 
     The other arguments are those of `simulate_lines`.

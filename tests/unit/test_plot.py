@@ -20,7 +20,7 @@ from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.reports.figures.conductances import assemble_tiles, row_groups
 from hvae_mnn.reports.figures.waveforms import words_read
 from hvae_mnn.reports.plot import plot_artifact, plot_conductances, plot_errors, plot_run, plot_waveforms, save_figure
-from hvae_mnn.simulation.run import LayerTrace, Run, Side, save_run
+from hvae_mnn.simulation.run import LayerTrace, Run, Transcript, save_run
 
 CYCLE = 4e-6
 TILE = "encoder1.f.r0c0"
@@ -36,8 +36,8 @@ def make_waveform(cycles: int, whole_codes: bool = True) -> Waveform:
     return Waveform(time, signals, CYCLE)
 
 
-def make_side(*words: str) -> Side:
-    return Side(words, " ".join(words), np.zeros(2), np.zeros(2), np.zeros(2))
+def make_side(*words: str) -> Transcript:
+    return Transcript(words, " ".join(words), np.zeros(2), np.zeros(2), np.zeros(2))
 
 
 def make_trace(name: str, steps: int, size: float) -> LayerTrace:

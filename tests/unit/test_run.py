@@ -14,13 +14,13 @@ from hvae_mnn.circuit.converters import Converter
 from hvae_mnn.engines.base import EngineInfo, Reading, Waveform
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.simulation.run import LayerTrace, Run, Side, is_run, load_run, save_run
+from hvae_mnn.simulation.run import LayerTrace, Run, Transcript, is_run, load_run, save_run
 
 
-def side(words: str) -> Side:
+def side(words: str) -> Transcript:
     tokens = tuple(words.split())
     numbers = np.array([0.25, -1.5, len(tokens)])
-    return Side(tokens, words, numbers, numbers - 1 / 3, numbers * np.pi)
+    return Transcript(tokens, words, numbers, numbers - 1 / 3, numbers * np.pi)
 
 
 class Converters:
@@ -109,7 +109,7 @@ def waveforms() -> dict[str, Waveform]:
     return {"encoder1.i.r0c0": Waveform(np.array([0.0, 1e-6, 4e-6]), signals, 4e-6), "decoder.n_x.r2c1": other}
 
 
-def assert_same_side(one: Side, other: Side) -> None:
+def assert_same_side(one: Transcript, other: Transcript) -> None:
     assert (one.tokens, one.text) == (other.tokens, other.text)
     for part in ("mu", "logvar", "z"):
         np.testing.assert_array_equal(getattr(one, part), getattr(other, part))

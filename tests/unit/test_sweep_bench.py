@@ -10,7 +10,7 @@ from making import make_build, make_checkpoint, random_sentences
 from hvae_mnn.compiler.pipeline import compile_model, draw_die
 from hvae_mnn.engines.nodal import NodalEngine
 from hvae_mnn.errors import EngineError
-from hvae_mnn.experiments.sweep.bench import TrialBench, _equal_steps, driving, kl_between
+from hvae_mnn.experiments.sweep.bench import TrialBench, _equal_steps, driving, latents_kl
 from hvae_mnn.experiments.sweep.metrics import LAYERS, METRICS
 from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.model.evaluation.posteriors import encode_sentences, reconstruction
@@ -163,8 +163,8 @@ def test_kl_of_gaussians() -> None:
     """One unit, N(1, 4) from N(0, 1): (4 + 1 - 1 - ln 4) / 2."""
     p = Latent(np.array([[1.0]]), np.array([[math.log(4)]]), np.zeros((1, 1)))
     q = Latent(*np.zeros((3, 1, 1)))
-    assert kl_between(p, q) == pytest.approx((4 - math.log(4)) / 2)
-    assert kl_between(q, q) == 0
+    assert latents_kl(p, q) == pytest.approx((4 - math.log(4)) / 2)
+    assert latents_kl(q, q) == 0
 
 
 def test_the_latent_of_the_end_drives_nothing_per_step() -> None:

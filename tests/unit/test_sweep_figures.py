@@ -27,7 +27,7 @@ from hvae_mnn.experiments.sweep.plan import make_study
 from hvae_mnn.experiments.sweep.statistics import median_ranks, share_interval
 from hvae_mnn.experiments.sweep.store import make_row
 from hvae_mnn.reports.figures.sweep_axes import choose_scale, find_unit, format_number, place_axis
-from hvae_mnn.reports.figures.sweeps import draw_studies, plot_sweep, save_sweep
+from hvae_mnn.reports.figures.sweeps import draw_studies, plot_sweep, save_sweep_figures
 
 SIGMAS = (0.0, 0.02, 0.05, 0.1)
 
@@ -343,7 +343,7 @@ def test_each_study_has_its_file_and_one_study_the_name_alone(tmp_path: Path) ->
     assert [path.name for path in draw_studies(two, tmp_path)] == ["figure-wires.png", "figure-noise.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figure-noise.png", "figure-wires.png"]
     out = tmp_path / "a.pdf"
-    assert save_sweep(one_axis(), ["elbo"], out) == [out]
+    assert save_sweep_figures(one_axis(), ["elbo"], out) == [out]
     assert out.read_bytes().startswith(b"%PDF")
 
 
@@ -353,7 +353,7 @@ def test_a_study_without_a_trial_is_left_out_and_a_sweep_without_any_is_refused(
     assert list(plot_sweep(two)) == ["noise"]
     two.rows = two.rows[:0]
     with pytest.raises(ArtifactError, match="the sweep has no trial yet; expected at least one"):
-        save_sweep(two, [], tmp_path / "a.png")
+        save_sweep_figures(two, [], tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
@@ -363,7 +363,7 @@ def test_the_same_sweep_gives_the_same_bytes(tmp_path: Path, suffix: str) -> Non
     for i, file in enumerate(files):
         sweep = one_axis(agreement_free=table)
         sweep.rows = sweep.rows.sample(frac=1, random_state=i)
-        save_sweep(sweep, ["agreement_free", "yield"], file)
+        save_sweep_figures(sweep, ["agreement_free", "yield"], file)
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
@@ -409,13 +409,13 @@ def test_hardware_so_broken_that_nothing_is_finite_is_drawn(kind: str, tmp_path:
     gone = np.full((int(np.prod([len(values) for values in axes.values()])), 2), np.nan)
     sweep = make_sweep(("study", axes), agreement_free=gone, elbo=np.full_like(gone, np.inf), rms_decoder=gone)
     for names in ([], ["elbo"], ["rms"]):
-        save_sweep(sweep, names, tmp_path / "a.png")
+        save_sweep_figures(sweep, names, tmp_path / "a.png")
 
 
 def test_a_users_matplotlibrc_changes_nothing(tmp_path: Path) -> None:
-    save_sweep(one_axis(), ["elbo"], tmp_path / "a.png")
+    save_sweep_figures(one_axis(), ["elbo"], tmp_path / "a.png")
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9}):
-        save_sweep(one_axis(), ["elbo"], tmp_path / "b.png")
+        save_sweep_figures(one_axis(), ["elbo"], tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
@@ -428,7 +428,7 @@ def test_a_saved_sweep_is_plotted_by_study_without_loading_torch_or_dask(tmp_pat
         for point in points
         for trial in range(point.trials)
     ]
-    store.save_sweep(plan, pa.Table.from_pylist(rows, schema=store.row_schema(plan)), None, tmp_path / "sweep")
+    store.save_sweep_figures(plan, pa.Table.from_pylist(rows, schema=store.row_schema(plan)), None, tmp_path / "sweep")
     code = (
         "import sys; from pathlib import Path; from hvae_mnn.reports.plot import plot_artifact\n"
         f"files = plot_artifact(Path({str(tmp_path / 'sweep')!r}), ['elbo'], Path({str(tmp_path / 'a.png')!r}))\n"

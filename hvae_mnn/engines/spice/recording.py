@@ -44,7 +44,7 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class WaveformSize:
     """What waveforms will take.
 
     Attributes:
@@ -88,7 +88,7 @@ def choose_tiles(
     return frozenset(tiles if dynamic else chosen), counts
 
 
-def estimate_waveforms(build: Build, patterns: Collection[str], recording: Recording, words: int) -> Estimate:
+def estimate_waveforms(build: Build, patterns: Collection[str], recording: Recording, words: int) -> WaveformSize:
     """Say what the waveforms of a sentence will take.
 
     Args:
@@ -111,7 +111,7 @@ def estimate_waveforms(build: Build, patterns: Collection[str], recording: Recor
             f"{recording.limit / 1e9:g} GB; choose fewer tiles (--waveforms), nodes (--signals 'out*') or "
             "points (--every 10), or raise --waveform-limit"
         )
-    return Estimate(len(nodes), size)
+    return WaveformSize(len(nodes), size)
 
 
 def points_per_cycle(hardware: HardwareConfig) -> int:

@@ -44,7 +44,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class ModelStudy:
     """A table of models.
 
     Attributes:
@@ -124,7 +124,7 @@ class _StudyFile(_Settings):
     row: dict[str, _RowTable] = {}
 
 
-def read_study(path: Path) -> Study:
+def read_study(path: Path) -> ModelStudy:
     """Read the file of a study.
 
     Args:
@@ -142,7 +142,7 @@ def read_study(path: Path) -> Study:
         raise StudyError(f"study {path}: no row; expected at least one table [row.NAME], such as [row.hsr]")
     rows = tuple(_read_row(path, name, file.given(), table) for name, table in file.row.items())
     _check_names(path, rows)
-    return Study(rows, file.seed or 0, file.threads)
+    return ModelStudy(rows, file.seed or 0, file.threads)
 
 
 def _read_row(path: Path, name: str, common: dict[str, Any], table: _RowTable) -> Row:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.experiments.model_table.plan import Row, Study
+from hvae_mnn.experiments.model_table.plan import ModelStudy, Row
 from hvae_mnn.model.evaluation.protocols import NOT_AVAILABLE, PTB_PAPER, PUBLISHED, Published
 from hvae_mnn.runtime.folders import write_file
 
@@ -102,7 +102,7 @@ Nats a sentence; PPL is exp(NLL / tokens). Published rows were not measured here
 
 
 def make_records(
-    study: Study, found: Mapping[str, Mapping[str, Any]], hidden: Mapping[str, str] = MappingProxyType({})
+    study: ModelStudy, found: Mapping[str, Mapping[str, Any]], hidden: Mapping[str, str] = MappingProxyType({})
 ) -> list[Record]:
     """Return the lines of a study's table.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hvae_mnn.errors import ArtifactError, StudyError, UserError
-from hvae_mnn.experiments.model_table.plan import Row, Study
+from hvae_mnn.experiments.model_table.plan import ModelStudy, Row
 from hvae_mnn.experiments.model_table.results import (
     CHANGED,
     OTHERWISE,
@@ -70,7 +70,7 @@ class Screen:
 
 
 def run_study(
-    study: Study,
+    study: ModelStudy,
     corpus: str | Path,
     out: Path,
     *,
@@ -145,7 +145,7 @@ def _held(out: Path) -> Iterator[None]:
 class _StudyRun:
     """A study under way; `finished` holds what each finished row's file does."""
 
-    study: Study
+    study: ModelStudy
     words: Corpus
     corpus: str | Path
     out: Path

@@ -168,7 +168,7 @@ class TrialBench:
         return weigh_sentences(self._projection, hidden, self._targets)
 
     def _compare(self, hardware: Answers) -> dict[str, float]:
-        """Return the metrics of one die but for those of its layers."""
+        """Return a die's metrics, except the per-layer ones."""
         software, mode = self._software, self._checkpoint.config.latent_mode
         said = list(zip(hardware.said, software.said, strict=True))
         forced = zip(hardware.best, software.best, strict=True)
@@ -180,7 +180,7 @@ class TrialBench:
             "first_divergence": _mean(_equal_steps((*a, EOS), (*b, EOS)) for a, b in said),
             "mu_shift": math.sqrt(np.mean((ours.mu - theirs.mu) ** 2)),
             "z_shift": math.sqrt(np.mean((ours.z - theirs.z) ** 2)),
-            "kl_shift": kl_between(ours, theirs) / len(said),
+            "kl_shift": latents_kl(ours, theirs) / len(said),
             **_likelihood(hardware, mode),
         }
 
@@ -192,7 +192,7 @@ def driving(latents: Sequence[Latent], mode: str) -> Latent:
     return Latent(*(np.concatenate(list(each)) for each in rows))
 
 
-def kl_between(p: Latent, q: Latent) -> float:
+def latents_kl(p: Latent, q: Latent) -> float:
     """Return KL(p || q) of two diagonal Gaussians, nats, summed over all latents.
 
     1/2 sum(logvar_q - logvar_p - 1 + (exp(logvar_p) + (mu_p - mu_q)^2) / exp(logvar_q))
@@ -204,7 +204,7 @@ def kl_between(p: Latent, q: Latent) -> float:
 def _likelihood(answers: Answers, mode: str) -> dict[str, float]:
     """Return reconstruction, KL from the prior and their sum, nats a sentence."""
     latents = driving(answers.latents, mode)
-    kl = kl_between(latents, Latent(*np.zeros((3, *latents.mu.shape)))) / len(answers.latents)
+    kl = latents_kl(latents, Latent(*np.zeros((3, *latents.mu.shape)))) / len(answers.latents)
     reconstruction = float(answers.costs.mean())
     return {"reconstruction": reconstruction, "kl": kl, "elbo": reconstruction + kl}
 

@@ -232,7 +232,7 @@ def measure_on(
 
 @contextmanager
 def naming(point: Point) -> Iterator[None]:
-    """Say in errors of the user's which point they are of."""
+    """Prefix user errors with the sweep point."""
     try:
         yield
     except UserError as error:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 
-class Axis(Protocol):
+class AxisFacts(Protocol):
     """What varies: a key of the hardware, or several that move together, and its values in order."""
 
     @property
@@ -16,7 +16,7 @@ class Axis(Protocol):
         """Numbers, or names of choices."""
 
 
-class Study(Protocol):
+class StudyFacts(Protocol):
     """A grid over some axes; its points are numbered from 0, the first axis varying slowest."""
 
     @property
@@ -24,7 +24,7 @@ class Study(Protocol):
         """Name, as the rows have it."""
 
     @property
-    def axes(self) -> Sequence[Axis]:
+    def axes(self) -> Sequence[AxisFacts]:
         """At least one."""
 
 
@@ -32,7 +32,7 @@ class SweepFacts(Protocol):
     """What a summary and a figure need to know of a sweep's plan."""
 
     @property
-    def studies(self) -> Sequence[Study]:
+    def studies(self) -> Sequence[StudyFacts]:
         """Studies, in order."""
 
     @property

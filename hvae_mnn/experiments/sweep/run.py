@@ -175,7 +175,7 @@ def _serves(found: SweepPlan, plan: SweepPlan) -> bool:
 
 
 def _clear_away(plan: SweepPlan, out: Path) -> None:
-    """Delete what a process left that was killed while it deleted it."""
+    """Finish deleting the journal if an earlier process was killed while deleting it."""
     if unfinished_folder(out).exists():
         with SweepStore(out, plan) as store:
             store.remove()
@@ -197,7 +197,7 @@ def _name_engine(plan: SweepPlan, found: Sweep | None) -> str:
 
 
 class _Sweeping:
-    """The trials of a plan, those that are there and those that are not."""
+    """A sweep under way: trials on disk and trials still to measure."""
 
     def __init__(
         self,

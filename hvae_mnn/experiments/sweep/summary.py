@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvae_mnn.experiments.sweep.facts import Study, SweepFacts
+from hvae_mnn.experiments.sweep.facts import StudyFacts, SweepFacts
 from hvae_mnn.experiments.sweep.metrics import METRICS
 from hvae_mnn.experiments.sweep.statistics import (
     FEWEST,
@@ -41,7 +41,7 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Interval:
     """A value with its 95 % interval; None where it cannot be told."""
 
     value: float | None
@@ -65,11 +65,11 @@ class MetricSummary:
 
     n: int
     non_finite: int
-    mean: Estimate
-    median: Estimate
+    mean: Interval
+    median: Interval
     p05: float | None
     p95: float | None
-    difference: Estimate
+    difference: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class PointSummary:
     values: Mapping[str, Any]
     dies: int
     passed: int
-    yield_: Estimate
+    yield_: Interval
     metrics: Mapping[str, MetricSummary]
 
 
@@ -98,7 +98,7 @@ class FirstLoss:
     """Where on an axis the mean share of equal words is 0.10 less than at its best point.
 
     Attributes:
-        key: Axis: the last numeric one of a grid.
+        key: AxisFacts: the last numeric one of a grid.
         held: Values of the other axes, by key.
         best_at: Value of the axis with the largest mean.
         best: That mean.
@@ -112,7 +112,7 @@ class FirstLoss:
     best_at: float
     best: float
     last: float
-    at: Estimate
+    at: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +216,13 @@ def is_numeric(values: Sequence[Any]) -> bool:
     )
 
 
-def list_points(study: Study) -> list[dict[str, Any]]:
+def list_points(study: StudyFacts) -> list[dict[str, Any]]:
     """Return the axis values of each point of a study, by key."""
     grid = itertools.product(*(axis.values for axis in study.axes))
     return [dict(zip((axis.key for axis in study.axes), values, strict=True)) for values in grid]
 
 
-def trials_of(rows: "pd.DataFrame", study: Study, name: str) -> tuple[Array, NDArray[np.bool_]]:
+def trials_of(rows: "pd.DataFrame", study: StudyFacts, name: str) -> tuple[Array, NDArray[np.bool_]]:
     """Return a metric of a study's trials, (points, dies): NaN where it is not finite or not measured.
 
     Returns:
@@ -240,7 +240,7 @@ def trials_of(rows: "pd.DataFrame", study: Study, name: str) -> tuple[Array, NDA
 
 
 def summarise_study(
-    rows: "pd.DataFrame", study: Study, plan: SweepFacts, names: Sequence[str] = _NAMES, resampled: bool = True
+    rows: "pd.DataFrame", study: StudyFacts, plan: SweepFacts, names: Sequence[str] = _NAMES, resampled: bool = True
 ) -> StudySummary:
     """Return the figures of one study, as `summarise` does of all; means have intervals if `resampled`."""
     judged, measured = trials_of(rows, study, JUDGED)
@@ -251,7 +251,7 @@ def summarise_study(
         dies = int(measured[point].sum())
         if dies:
             passed = int((judged[point] >= plan.yield_at - _ROUNDING).sum())
-            good = Estimate(passed / dies, *share_interval(passed, dies))
+            good = Interval(passed / dies, *share_interval(passed, dies))
             found = {name: _summarise_metric(tables[name][point], dies, *means[name][point]) for name in names}
             points.append(PointSummary(point, values, dies, passed, good, found))
     losses = tuple(_find_losses(judged, study, plan.seed)) if points else ()
@@ -260,7 +260,7 @@ def summarise_study(
 
 def _estimate_means(
     tables: Mapping[str, Array], seed: int, resampled: bool
-) -> dict[str, list[tuple[Estimate, Estimate]]]:
+) -> dict[str, list[tuple[Interval, Interval]]]:
     """Return the mean of each metric at each point, and the mean difference from the first point."""
     if not tables:
         return {}
@@ -285,29 +285,29 @@ def _intervals(columns: Array, seed: int) -> tuple[Array, Array]:
     return np.concatenate([low for low, _ in found]), np.concatenate([high for _, high in found])
 
 
-def _summarise_metric(trials: Array, dies: int, mean: Estimate, difference: Estimate) -> MetricSummary:
+def _summarise_metric(trials: Array, dies: int, mean: Interval, difference: Interval) -> MetricSummary:
     finite = np.sort(trials[np.isfinite(trials)])
     p05, p95 = np.quantile(finite, _RANGE) if len(finite) else (np.nan, np.nan)
     n = len(finite)
     return MetricSummary(n, dies - n, mean, _median(finite), _known(p05), _known(p95), difference)
 
 
-def _median(ordered: Array) -> Estimate:
+def _median(ordered: Array) -> Interval:
     if len(ordered) < FEWEST:
         return _estimate(float(np.median(ordered)) if len(ordered) else np.nan, np.nan, np.nan)
     low, high = median_ranks(len(ordered))
     return _estimate(float(np.median(ordered)), ordered[low], ordered[high])
 
 
-def _estimate(value: float, low: float, high: float) -> Estimate:
-    return Estimate(_known(value), _known(low), _known(high))
+def _estimate(value: float, low: float, high: float) -> Interval:
+    return Interval(_known(value), _known(low), _known(high))
 
 
 def _known(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _find_losses(judged: Array, study: Study, seed: int) -> Iterator[FirstLoss]:
+def _find_losses(judged: Array, study: StudyFacts, seed: int) -> Iterator[FirstLoss]:
     """Yield the first losses along the last numeric axis, for each combination of the others' values."""
     numeric = [i for i, axis in enumerate(study.axes) if len(axis.values) > 1 and is_numeric(axis.values)]
     if not numeric:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from hvae_mnn.experiments.explain import Effect, Explanation, Measured
+from hvae_mnn.experiments.explain import Effect, Explanation, Measurement
 from hvae_mnn.reports.figures.style import COLOURS, WIDTH, format_title
 
 _APART = 0.17
@@ -52,7 +52,7 @@ def _limits(found: Explanation) -> tuple[float, float]:
 
 
 def _draw_layer(axis: Axes, name: str, effects: Sequence[Effect], limits: tuple[float, float]) -> None:
-    def error(measured: Measured) -> float:
+    def error(measured: Measurement) -> float:
         return 100 * measured.errors[name] if measured.errors[name] > _FLOOR else np.nan
 
     axis.set_xscale("log")
@@ -73,7 +73,7 @@ def _draw_words(axis: Axes, effects: Sequence[Effect]) -> None:
     axis.set_xlabel("words as in\nsoftware, %")
 
 
-def _draw_sides(axis: Axes, effects: Sequence[Effect], value: Callable[[Measured], float]) -> None:
+def _draw_sides(axis: Axes, effects: Sequence[Effect], value: Callable[[Measurement], float]) -> None:
     """Draw both sides of each factor with their numbers; a line joins those that add up."""
     rows = np.arange(len(effects))
     alone = [value(effect.alone) if effect.present else np.nan for effect in effects]

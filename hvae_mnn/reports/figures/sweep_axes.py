@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from hvae_mnn.experiments.sweep.facts import Axis
+from hvae_mnn.experiments.sweep.facts import AxisFacts
 from hvae_mnn.experiments.sweep.metrics import METRICS
 from hvae_mnn.experiments.sweep.summary import is_numeric
 from hvae_mnn.hardware.config import HardwareConfig
@@ -54,7 +54,7 @@ class Places:
     scale: str
 
 
-def place_axis(axis: Axis) -> Places:
+def place_axis(axis: AxisFacts) -> Places:
     """Return the places of an axis: numbers where they are, anything else, and a single point, side by side."""
     unit = find_unit(axis.key)
     if not is_numeric(axis.values):

@@ -12,7 +12,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from hvae_mnn.experiments.sweep.facts import Study, SweepFacts
+from hvae_mnn.experiments.sweep.facts import StudyFacts, SweepFacts
 from hvae_mnn.experiments.sweep.metrics import LAYERS
 from hvae_mnn.experiments.sweep.summary import JUDGED, PointSummary, StudySummary, summarise_study, trials_of
 from hvae_mnn.reports.figures.style import COLOURS, WIDTH
@@ -74,7 +74,7 @@ def _members(name: str) -> tuple[str, ...]:
     return tuple(f"rms_{layer}" for layer in LAYERS) if name == RMS else (name,)
 
 
-def draw_line(rows: "pd.DataFrame", study: Study, facts: SweepFacts, names: Sequence[str]) -> Figure:
+def draw_line(rows: "pd.DataFrame", study: StudyFacts, facts: SweepFacts, names: Sequence[str]) -> Figure:
     """Draw a panel a metric over the one axis of a study.
 
     Args:
@@ -103,7 +103,7 @@ def draw_line(rows: "pd.DataFrame", study: Study, facts: SweepFacts, names: Sequ
     return figure
 
 
-def curve_of(rows: "pd.DataFrame", study: Study, found: StudySummary, name: str) -> Curve:
+def curve_of(rows: "pd.DataFrame", study: StudyFacts, found: StudySummary, name: str) -> Curve:
     """Return a metric, or the yield, over all points of a study."""
     factor, size = describe_metric(name).factor, int(np.prod([len(axis.values) for axis in study.axes]))
     table = np.full((5, size), np.nan)
@@ -129,7 +129,7 @@ def _draw_panel(
     axis: Axes,
     name: str,
     rows: "pd.DataFrame",
-    study: Study,
+    study: StudyFacts,
     facts: SweepFacts,
     found: StudySummary,
     places: Places,
@@ -190,7 +190,7 @@ def _draw_strip(axis: Axes, places: Places, curve: Curve, colour: str, label: st
     axis.errorbar(x, curve.middle, np.maximum(ends, 0), fmt="o", color=colour, label=label, **form)
 
 
-def _mark_losses(axis: Axes, found: StudySummary, places: Places, study: Study) -> None:
+def _mark_losses(axis: Axes, found: StudySummary, places: Places, study: StudyFacts) -> None:
     """Mark where the mean has lost 0.10, with its interval."""
     values = np.array(study.axes[0].values, dtype=float)
     largest = int(np.argmax(np.abs(values)))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from hvae_mnn.experiments.sweep.facts import Study, SweepFacts
+from hvae_mnn.experiments.sweep.facts import StudyFacts, SweepFacts
 from hvae_mnn.experiments.sweep.summary import JUDGED, LOSS, summarise_study
 from hvae_mnn.reports.figures.style import WIDTH
 from hvae_mnn.reports.figures.sweep_axes import RMS, YIELD, Array, Places, describe_metric, place_axis
@@ -47,7 +47,7 @@ class Map:
     title: str
 
 
-def draw_maps(rows: "pd.DataFrame", study: Study, facts: SweepFacts, names: Sequence[str]) -> tuple[Figure, str]:
+def draw_maps(rows: "pd.DataFrame", study: StudyFacts, facts: SweepFacts, names: Sequence[str]) -> tuple[Figure, str]:
     """Draw a map a metric, or of three axes and more one metric for each value of the third.
 
     Args:
@@ -77,7 +77,7 @@ def draw_maps(rows: "pd.DataFrame", study: Study, facts: SweepFacts, names: Sequ
     return _draw(maps, places, facts, shared=len(sizes) > 2), left_out
 
 
-def _cut(values: Array, study: Study, name: str) -> list[Map]:
+def _cut(values: Array, study: StudyFacts, name: str) -> list[Map]:
     """Return a map, or one for each value of the third axis; further axes stand at their first value."""
     if values.ndim == 2:
         return [Map(values, name, "")]
@@ -87,7 +87,7 @@ def _cut(values: Array, study: Study, name: str) -> list[Map]:
     return [Map(cut[:, :, i], name, f"{third.label}: {names[i]}") for i in range(min(MOST_MAPS, len(names)))]
 
 
-def _tell_left_out(study: Study, names: Sequence[str]) -> str:
+def _tell_left_out(study: StudyFacts, names: Sequence[str]) -> str:
     parts = []
     left = [place_axis(axis) for axis in study.axes[2:]]
     if len(left[0].names) > MOST_MAPS:

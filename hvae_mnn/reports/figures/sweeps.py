@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from matplotlib.figure import Figure
 
 from hvae_mnn.errors import ArtifactError
-from hvae_mnn.experiments.sweep.facts import Study, SweepFacts
+from hvae_mnn.experiments.sweep.facts import StudyFacts, SweepFacts
 from hvae_mnn.experiments.sweep.metrics import METRICS
 from hvae_mnn.reports.figures.style import check_format, figure_style, format_word, save_figure
 from hvae_mnn.reports.figures.sweep_axes import RMS, YIELD
@@ -41,10 +41,10 @@ def draw_studies(sweep: SweepLike, folder: Path) -> list[Path]:
     Raises:
         ArtifactError: A figure cannot be written.
     """
-    return save_sweep(sweep, (), folder / "figure.png")
+    return save_sweep_figures(sweep, (), folder / "figure.png")
 
 
-def save_sweep(sweep: SweepLike, names: Sequence[str], out: Path) -> list[Path]:
+def save_sweep_figures(sweep: SweepLike, names: Sequence[str], out: Path) -> list[Path]:
     """Draw every study that has a trial: into `out`, or where there are several into `out` with their names.
 
     Args:
@@ -90,7 +90,7 @@ def plot_sweep(sweep: SweepLike, names: Sequence[str] = ()) -> dict[str, Figure]
     }
 
 
-def _draw_study(sweep: SweepLike, study: Study, names: Sequence[str]) -> Figure:
+def _draw_study(sweep: SweepLike, study: StudyFacts, names: Sequence[str]) -> Figure:
     rows, facts = sweep.rows, sweep.plan
     left_out = ""
     with figure_style():
