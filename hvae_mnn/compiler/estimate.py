@@ -8,11 +8,10 @@ from pathlib import Path
 import psutil
 from quantiphy import Quantity
 
-from hvae_mnn.circuit.encoding import cycle_inputs
 from hvae_mnn.circuit.spice.tile_deck import format_deck
 from hvae_mnn.compiler.blocks import WeightBlock
 from hvae_mnn.compiler.mapping import map_block
-from hvae_mnn.compiler.pipeline import CutLayer, cut_model
+from hvae_mnn.compiler.pipeline import LayerDraft, draft_layers
 from hvae_mnn.errors import ArtifactError
 from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint
@@ -74,7 +73,7 @@ def estimate_build(checkpoint: Checkpoint, hardware: HardwareConfig) -> BuildSiz
     Raises:
         CheckpointError: The model cannot be compiled.
     """
-    layers = cut_model(checkpoint, hardware)
+    layers = draft_layers(checkpoint, hardware)
     shapes = [shape for layer in layers for shape in _weigh_shapes(layer, hardware)]
     tiles, memristors = sum(s.tiles for s in shapes), sum(s.tiles * s.memristors for s in shapes)
     conductances, model = 2 * _NUMBER * memristors, _model_size(checkpoint)
@@ -116,9 +115,9 @@ def format_estimate(estimate: BuildSize) -> str:
     return text
 
 
-def _weigh_shapes(layer: CutLayer, hardware: HardwareConfig) -> Iterator[_Shape]:
+def _weigh_shapes(layer: LayerDraft, hardware: HardwareConfig) -> Iterator[_Shape]:
     """Map one tile of each shape of a layer and weigh it as text."""
-    cycles = cycle_inputs(layer.calibration, hardware)
+    cycles = layer.cycles
     groups: dict[tuple[int, ...], list[WeightBlock]] = {}
     for block in layer.blocks:
         groups.setdefault(block.weights.shape, []).append(block)
@@ -136,13 +135,13 @@ def _model_size(checkpoint: Checkpoint) -> int:
     return arrays + 2 * sum(value.size for value in checkpoint.calibration.values()) + words
 
 
-def _cutting_memory(layers: Sequence[CutLayer]) -> int:
+def _cutting_memory(layers: Sequence[LayerDraft]) -> int:
     """Return what cut layers take, byte: weights with their blocks and calibration, and one layer's cycles, twice."""
     held = sum(2 * _weights(layer) + layer.calibration.size for layer in layers)
     return _NUMBER * (held + max(2 * layer.calibration.size for layer in layers))
 
 
-def _weights(layer: CutLayer) -> int:
+def _weights(layer: LayerDraft) -> int:
     return sum(gate.weight.size for gate in layer.weights.gates)
 
 

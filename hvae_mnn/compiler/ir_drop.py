@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hvae_mnn.circuit.crossbar import effective_conductance
 from hvae_mnn.circuit.plan import Tile, row_inputs
-from hvae_mnn.compiler.pipeline import compile_layer
+from hvae_mnn.compiler.pipeline import draft_layer, map_tiles
 from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.runtime.progress import Progress
@@ -72,7 +72,9 @@ def measure_ir_drop(
 def _measure_layers(checkpoint: Checkpoint, hardware: HardwareConfig, size: int) -> Iterator[IrDrop]:
     rng = np.random.default_rng(size)
     for weights in checkpoint.layer_weights():
-        layer, tiles, calibration = compile_layer(weights, checkpoint, hardware)
+        draft = draft_layer(weights, checkpoint, hardware)
+        tiles, calibration = list(map_tiles(draft)), draft.calibration
+        layer = draft.plan(tile.plan for tile in tiles)
         random = rng.uniform(-1, 1, (_SAMPLES, calibration.shape[1]))
         chosen = calibration[rng.choice(len(calibration), min(_SAMPLES, len(calibration)), replace=False)]
         squares, weakest = np.zeros((2, 2)), 1.0

@@ -1,7 +1,8 @@
-"""compile_model: Checkpoint and HardwareConfig to Build, one pass after another."""
+"""Checkpoint and HardwareConfig to Build, one pass after another: LAYER_PASSES, then `map_block` and TILE_PASSES."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +25,48 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class CutLayer:
-    """A layer cut to tile size, ready to be mapped.
+class LayerDraft:
+    """A layer on its way onto crossbars; each pass fills in its part.
 
     Attributes:
         weights: The layer.
-        groups: Its groups of inputs with their full scales.
-        blocks: The weights of its tiles.
-        calibration: Its inputs in calibration, fractions of full scale, (samples, inputs).
+        hardware: What it is compiled for.
+        samples: Its inputs in calibration, (samples, inputs).
+        largest: For each group of inputs, the largest magnitude in training sentences.
+        groups: Its groups of inputs with their full scales. From `choose_ranges`.
+        calibration: The samples as fractions of full scale, (samples, inputs). From `choose_ranges`.
+        blocks: The weights of its tiles. From `cut_tiles`.
+        full_scale: The gate sum at ADC full scale that its tiles share; None where each has its own. From `cut_tiles`.
     """
 
     weights: LayerWeights
-    groups: tuple[GroupPlan, ...]
-    blocks: tuple[WeightBlock, ...]
-    calibration: Array
+    hardware: HardwareConfig
+    samples: Array
+    largest: Mapping[str, float]
+    groups: tuple[GroupPlan, ...] = ()
+    calibration: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    blocks: tuple[WeightBlock, ...] = ()
+    full_scale: float | None = None
+
+    @classmethod
+    def of_layer(cls, weights: LayerWeights, checkpoint: Checkpoint, hardware: HardwareConfig) -> Self:
+        """Begin with a layer's weights and its calibration.
+
+        Raises:
+            CheckpointError: The checkpoint has none for it.
+        """
+        if weights.name not in checkpoint.ranges:
+            raise CheckpointError(
+                f"the checkpoint has no calibration for {weights.name}, which sets the converters' full scales; "
+                "expected one made by: hvae-mnn train"
+            )
+        samples = checkpoint.calibration[weights.name].astype(np.float64)
+        return cls(weights, hardware, samples, checkpoint.ranges[weights.name])
+
+    @property
+    def cycles(self) -> Array:
+        """What its rows carry in calibration cycle by cycle, fractions of full scale, (cycles, inputs)."""
+        return cycle_inputs(self.calibration, self.hardware)
 
     @property
     def replay(self) -> Array:
@@ -47,15 +76,44 @@ class CutLayer:
     def plan(self, tiles: Iterable[TilePlan]) -> LayerPlan:
         """Return the layer's plan with some tiles."""
         weights = self.weights
-        gates = tuple(gate.gate for gate in weights.gates)
         return LayerPlan(
             name=weights.name,
             cell=weights.cell,
             hidden=weights.hidden,
             groups=self.groups,
-            gates=gates,
+            gates=tuple(gate.gate for gate in weights.gates),
             tiles=tuple(tiles),
         )
+
+
+def choose_ranges(layer: LayerDraft) -> LayerDraft:
+    """Choose the full scale of each group of inputs."""
+    dac = layer.hardware.dac
+    groups = plan_groups(layer.weights, group_ranges(layer.weights, layer.samples, layer.largest, dac))
+    x_max = np.repeat([group.x_max for group in groups], [group.size for group in groups])
+    return replace(layer, groups=groups, calibration=converted_inputs(layer.samples / x_max, dac))
+
+
+def cut_tiles(layer: LayerDraft) -> LayerDraft:
+    """Fold full scales into the weights, add bias rows, cut to tile size; find the sum that tiles may share."""
+    blocks = tuple(cut_blocks(layer.weights, layer.groups, layer.hardware.array))
+    return replace(layer, blocks=blocks, full_scale=shared_full_scale(blocks, layer.cycles, layer.hardware.adc))
+
+
+def compensate_wires(tile: Tile, layer: LayerDraft) -> Tile:
+    """Take conductances that amount to the weights behind the wires, where the hardware asks for it."""
+    return compensate_tile(tile, layer.hardware)
+
+
+def program_cells(tile: Tile, layer: LayerDraft) -> Tile:
+    """Give a tile's cells the conductances that programming leaves them with."""
+    return _program(tile, layer.hardware)
+
+
+LAYER_PASSES: tuple[Callable[[LayerDraft], LayerDraft], ...] = (choose_ranges, cut_tiles)
+"""What becomes of a layer, in order."""
+TILE_PASSES: tuple[Callable[[Tile, LayerDraft], Tile], ...] = (compensate_wires, program_cells)
+"""What becomes of each of its blocks once `map_block` has made conductances of its weights, in order."""
 
 
 def compile_model(
@@ -72,13 +130,13 @@ def compile_model(
     Raises:
         CheckpointError: The checkpoint has no calibration to set full scales with, or is a plain language model.
     """
-    cut = cut_model(checkpoint, hardware)
-    total = sum(len(layer.blocks) for layer in cut)
+    drafts = draft_layers(checkpoint, hardware)
+    total = sum(len(layer.blocks) for layer in drafts)
     layers: list[LayerPlan] = []
     tiles: dict[str, Tile] = {}
-    for layer in cut:
+    for layer in drafts:
         mapped: list[Tile] = []
-        for tile in map_layer(layer, hardware):
+        for tile in map_tiles(layer):
             mapped.append(tile)
             if progress is not None:
                 progress("tiles compiled", len(tiles) + len(mapped), total)
@@ -93,6 +151,33 @@ def compile_model(
     return Build(manifest, tiles, checkpoint)
 
 
+def draft_layers(checkpoint: Checkpoint, hardware: HardwareConfig) -> tuple[LayerDraft, ...]:
+    """Return a model's layers after LAYER_PASSES.
+
+    Raises:
+        CheckpointError: As `compile_model`.
+    """
+    return tuple(draft_layer(weights, checkpoint, hardware) for weights in checkpoint.layer_weights())
+
+
+def draft_layer(weights: LayerWeights, checkpoint: Checkpoint, hardware: HardwareConfig) -> LayerDraft:
+    """Return one layer after LAYER_PASSES."""
+    layer = LayerDraft.of_layer(weights, checkpoint, hardware)
+    for step in LAYER_PASSES:
+        layer = step(layer)
+    return layer
+
+
+def map_tiles(layer: LayerDraft) -> Iterator[Tile]:
+    """Yield a layer's tiles after TILE_PASSES."""
+    cycles = layer.cycles
+    for block in layer.blocks:
+        tile = map_block(block, cycles, layer.hardware, layer.full_scale)
+        for step in TILE_PASSES:
+            tile = step(tile, layer)
+        yield tile
+
+
 def draw_die(build: Build, seed: int) -> Build:
     """Return another die of a Build, in memory: what compiling with `device.seed` = seed gives, cells drawn alone."""
     hardware = build.manifest.hardware
@@ -103,50 +188,5 @@ def draw_die(build: Build, seed: int) -> Build:
     return Build(manifest, tiles, build.checkpoint)
 
 
-def compile_layer(
-    weights: LayerWeights, checkpoint: Checkpoint, hardware: HardwareConfig
-) -> tuple[LayerPlan, list[Tile], Array]:
-    """Return a layer's plan, its tiles, and its calibration inputs as fractions of full scale."""
-    layer = _cut_layer(weights, checkpoint, hardware)
-    tiles = list(map_layer(layer, hardware))
-    return layer.plan(tile.plan for tile in tiles), tiles, layer.calibration
-
-
-def cut_model(checkpoint: Checkpoint, hardware: HardwareConfig) -> tuple[CutLayer, ...]:
-    """Choose the full scales of a model's inputs and cut its layers to tile size.
-
-    Raises:
-        CheckpointError: As `compile_model`.
-    """
-    return tuple(_cut_layer(weights, checkpoint, hardware) for weights in checkpoint.layer_weights())
-
-
-def map_layer(layer: CutLayer, hardware: HardwareConfig) -> Iterator[Tile]:
-    """Yield a layer's tiles, compensated and programmed as the hardware has it."""
-    cycles = cycle_inputs(layer.calibration, hardware)
-    full_scale = shared_full_scale(layer.blocks, cycles, hardware.adc)
-    for block in layer.blocks:
-        yield _program(compensate_tile(map_block(block, cycles, hardware, full_scale), hardware), hardware)
-
-
-def _cut_layer(weights: LayerWeights, checkpoint: Checkpoint, hardware: HardwareConfig) -> CutLayer:
-    largest = _ranges(checkpoint.ranges, weights.name)
-    samples = checkpoint.calibration[weights.name].astype(np.float64)
-    groups = plan_groups(weights, group_ranges(weights, samples, largest, hardware.dac))
-    x_max = np.repeat([group.x_max for group in groups], [group.size for group in groups])
-    calibration = converted_inputs(samples / x_max, hardware.dac)
-    return CutLayer(weights, groups, tuple(cut_blocks(weights, groups, hardware.array)), calibration)
-
-
 def _program(tile: Tile, hardware: HardwareConfig) -> Tile:
-    """Give a tile's cells the conductances that programming leaves them with."""
     return replace(tile, g=program_conductances(tile.g_target, tile.plan.name, hardware))
-
-
-def _ranges(ranges: Mapping[str, Mapping[str, float]], layer: str) -> Mapping[str, float]:
-    if layer not in ranges:
-        raise CheckpointError(
-            f"the checkpoint has no calibration for {layer}, which sets the converters' full scales; "
-            "expected one made by: hvae-mnn train"
-        )
-    return ranges[layer]
