@@ -17,6 +17,7 @@ from support import run_ngspice_batch
 from hvae_mnn.circuit.crossbar import solve_transfer
 from hvae_mnn.circuit.plan import GroupPlan, LayerPlan, Tile, TilePlan
 from hvae_mnn.circuit.spice import tile_deck as decks
+from hvae_mnn.circuit.spice.device_library import format_device_library
 from hvae_mnn.hardware.config import HardwareConfig
 from hvae_mnn.hardware.files import load_hardware
 from hvae_mnn.runtime.resources import netlists_folder
@@ -111,6 +112,8 @@ def run_deck(folder: Path, tile: Tile, config: HardwareConfig, fractions: Array)
     deck = folder / tile.plan.deck
     deck.parent.mkdir(parents=True)
     shutil.copytree(netlists_folder(), folder / "lib")
+    device = format_device_library(config.memristor, dynamic=False)
+    (folder / "lib" / "device.lib").write_text(device, encoding="utf-8")
     deck.write_text(decks.format_deck(tile, layer, config, fractions))
     answer = run_ngspice_batch(deck)
     return np.array([answer[f"v(out{k})"][0] for k in range(tile.plan.columns)])

@@ -103,7 +103,7 @@ def test_states_of_memristors_do_not_depend_on_what_is_kept(tmp_path):
     """With a threshold lowered in the deck a read moves the cells, and each cycle starts where the last one ended."""
     build = make_build(tmp_path / "build", "default", ("array.memristor=dynamic",), **TINY)
     device = build.folder / "lib" / "device.lib"
-    device.write_text(re.sub(r"v_set=\S+ v_reset=\S+", "v_set=0.01 v_reset=-0.01", device.read_text()))
+    device.write_text(re.sub(r"v_set=\S+\n\+ v_reset=\S+", "v_set=0.01 v_reset=-0.01", device.read_text()))
     readings = []
     for transient in ((), (TILE,), ("decoder*",)):
         recording = Recording(signals=("en",)) if transient else Recording()

@@ -40,7 +40,7 @@ def wheel(dist: Path) -> Iterator[ZipFile]:
 
 def test_the_wheel_has_what_the_package_reads(wheel: ZipFile) -> None:
     files = {Path(name) for name in wheel.namelist()}
-    data = {"netlists": "_netlists", "models": "_models", "hvae_mnn/presets": "presets"}
+    data = {"netlists": "_netlists", "models": "_models", "hvae_mnn/hardware/presets": "hardware/presets"}
     for source, inside in data.items():
         assert names(source) == {path.name for path in files if path.parent == Path("hvae_mnn", inside)}
     assert any(path.match("licenses/LICENSE") for path in files)

@@ -96,7 +96,7 @@ def test_there_is_none_without() -> None:
     config, tile = load_hardware("default"), make_tile("paired", 4, 3, 20e-6, 150e-6)
     assert CellNoise.of_tile(tile, config, solve_transfer(tile, config)) is None
     noise = DeckNoise.of_tile(tile, config)
-    assert noise.names == ()
+    assert noise.sources == ()
     assert noise.draw(np.ones((2, 4))) is None
 
 
@@ -142,7 +142,7 @@ def test_tiles_seeds_and_batches_draw_others_and_amplifiers_are_left_alone() -> 
     both = load_hardware("default", [NOISE, "amplifier.noise=1e-7"])
     alone = load_hardware("default", ["amplifier.noise=1e-7"])
     two, one = (DeckNoise.of_tile(tile, config) for config in (both, alone))
-    assert two.names == (*one.names, "vread_0", "vread_1", "vread_2", "vread_3")
+    assert two.sources == (*one.sources, "vread_0", "vread_1", "vread_2", "vread_3")
     codes = np.full((3, 6), 127.0)
     found, expected = two.draw(codes), one.draw(codes)
     assert found is not None and expected is not None

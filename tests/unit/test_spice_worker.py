@@ -345,7 +345,7 @@ def test_dynamic_states_go_on_from_cycle_to_cycle(tmp_path: Path) -> None:
     build = make_build(tmp_path / "build", "default", ("array.memristor=dynamic",), **tiny)
     tile = build.tiles["encoder1.h.r0c0"]
     device = build.folder / "lib" / "device.lib"
-    device.write_text(re.sub(r"v_set=\S+ v_reset=\S+", "v_set=0.01 v_reset=-0.01", device.read_text()))
+    device.write_text(re.sub(r"v_set=\S+\n\+ v_reset=\S+", "v_set=0.01 v_reset=-0.01", device.read_text()))
     codes = {"encoder1": np.array([[120.0, -110, 90, -100, 125]])}
     with SpiceEngine(build, workers=1) as engine:
         for _ in range(3):
