@@ -81,6 +81,10 @@ wanted=. purpose=demo packages=(libngspice0)
 [ "${1:-}" != --tests ] || wanted='.[dev]' purpose=tests packages+=(ngspice)
 torch=${HVAE_MNN_TORCH:-auto}
 [[ $torch =~ ^(auto|cpu|default)$ ]] || stop "HVAE_MNN_TORCH is $torch; auto, cpu or default is expected"
+if ! fits .venv/bin/python; then
+    check_room 1600 # at least, with the CPU build of torch
+    [ -n "$(find_python)" ] || packages+=(python3 python3-venv)
+fi
 install_debian_packages "${packages[@]}"
 
 made_from=$({ pwd && cat constraints.txt pyproject.toml scripts/setup.sh; } | sha256sum | cut -d ' ' -f 1)
@@ -98,12 +102,7 @@ if [ "$was_made_from" = unfinished ] || ! fits .venv/bin/python ||
     [ ! -e .venv ] || say "making .venv anew"
     rm -rf .venv
     was_build=
-    check_room 1600
     python=$(find_python)
-    if [ -z "$python" ]; then
-        install_debian_packages python3 python3-venv
-        python=$(find_python)
-    fi
     [ -n "$python" ] || stop "Python 3.11 to 3.14 with venv is needed, found $(python3 --version 2>&1); install one"
     mkdir .venv
     echo unfinished >.venv/.made-from
