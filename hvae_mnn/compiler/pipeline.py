@@ -53,15 +53,23 @@ class LayerDraft:
         """Begin with a layer's weights and its calibration.
 
         Raises:
-            CheckpointError: The checkpoint has none for it.
+            CheckpointError: The checkpoint has none for it, or a damaged one.
         """
         if weights.name not in checkpoint.ranges:
             raise CheckpointError(
                 f"the checkpoint has no calibration for {weights.name}, which sets the converters' full scales; "
                 "expected one made by: hvae-mnn train"
             )
-        samples = checkpoint.calibration[weights.name].astype(np.float64)
-        return cls(weights, hardware, samples, checkpoint.ranges[weights.name])
+        samples, largest = checkpoint.calibration.get(weights.name), checkpoint.ranges[weights.name]
+        rows = sum(group.size for group in weights.groups)
+        sound = samples is not None and samples.ndim == 2 and samples.shape[1] == rows and len(samples) > 0
+        values = [largest.get(group.name, np.nan) for group in weights.groups]
+        if samples is None or not sound or not np.isfinite(samples).all() or not all(0 < v < np.inf for v in values):
+            raise CheckpointError(
+                f"the checkpoint's calibration of {weights.name} is damaged; expected finite samples of {rows} inputs "
+                "and a finite range above 0 for each group of them. Calibrate or train the model again."
+            )
+        return cls(weights, hardware, samples.astype(np.float64), largest)
 
     @property
     def cycles(self) -> Array:

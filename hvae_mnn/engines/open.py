@@ -24,10 +24,12 @@ def open_engine(
     """Load a Build into an engine; `resident` as `SpiceEngine` takes it.
 
     Raises:
-        EngineError: The engine cannot start, or waveforms are asked of one that has none.
+        EngineError: There is no such engine, it cannot start, or waveforms are asked of one that has none.
     """
     if transient and backend != "spice":
         raise EngineError(f"--waveforms with --backend {backend}: only spice has waveforms; use --backend spice")
     if backend == "spice":
         return SpiceEngine(build, workers, transient, recording, progress, resident)
+    if backend not in ("nodal", "software"):
+        raise EngineError(f"backend {backend!r}: no such engine; expected spice, nodal or software")
     return NodalEngine(build) if backend == "nodal" else SoftwareEngine(build)

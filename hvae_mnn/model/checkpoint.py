@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from hvae_mnn.errors import CheckpointError
 from hvae_mnn.model.config import ADDED, ModelConfig
 from hvae_mnn.model.layers import (
+    LAYERS,
     GateWeights,
     Group,
     LayerWeights,
@@ -237,7 +238,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         return _from_payload(payload)
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {str(source)!r}: {error}") from error
-    except (KeyError, TypeError, AttributeError, ValueError, MemoryError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
         raise CheckpointError(
             f"checkpoint {str(source)!r} is malformed ({error}); expected a file written by "
             "`hvae-mnn train`. Train the model again."
@@ -269,9 +270,9 @@ def _not_a_checkpoint(source: Path, reason: str = "") -> CheckpointError:
 
 
 def _check_payload(payload: Any, source: Path) -> None:
-    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+    if not isinstance(payload, dict) or not _is(payload.get("format"), str, FORMAT):
         raise _not_a_checkpoint(source)
-    if payload.get("version") not in (VERSION, PACKED_VERSION, EXTENDED_VERSION):
+    if not _is(payload.get("version"), int, VERSION, PACKED_VERSION, EXTENDED_VERSION):
         raise CheckpointError(
             f"checkpoint {str(source)!r} has format version {payload.get('version')!r}; this program reads "
             f"versions {VERSION} to {EXTENDED_VERSION}. Use the program that wrote it or train the model again."
@@ -284,17 +285,26 @@ def _check_payload(payload: Any, source: Path) -> None:
         )
 
 
+def _is(value: Any, kind: type, *expected: Any) -> bool:
+    return isinstance(value, kind) and value in expected
+
+
 def _from_payload(payload: Mapping[str, Any]) -> Checkpoint:
     config = _config(payload["config"])
     weights = {name: _as_array(value) for name, value in payload["weights"].items()}
     version = payload["version"]
     if version == PACKED_VERSION or (version == EXTENDED_VERSION and payload["packed"]):
         weights = _unpacked(config, weights)
+    _check_shapes(config, weights)  # before they are converted, which takes memory
+    calibration = {name: _as_array(value) for name, value in payload["calibration"].items()}
+    if odd := sorted(set(calibration) - set(LAYERS)):
+        raise CheckpointError(f"calibration is of {', '.join(odd)}; expected {', '.join(LAYERS)}. Restore the file.")
+    payload["vocabulary"].encode()
     return Checkpoint(
         config=config,
         vocabulary=Vocabulary(tuple(payload["vocabulary"].split("\n"))),
         weights={name: value.astype(np.float32) for name, value in weights.items()},
-        calibration={name: _as_array(value).astype(np.float32) for name, value in payload["calibration"].items()},
+        calibration={name: value.astype(np.float32) for name, value in calibration.items()},
         ranges={
             layer: {group: float(value) for group, value in groups.items()}
             for layer, groups in payload["ranges"].items()
@@ -344,13 +354,18 @@ def _check_names(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         )
 
 
-def _check_weights(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> None:
+def _check_shapes(config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> None:
     expected = weight_shapes(config)
     _check_names(expected, weights)
     for name, shape in expected.items():
-        found = weights[name]
-        if found.shape != shape:
-            raise CheckpointError(f"weight {name} has shape {found.shape}; config says {shape}. Restore the file.")
+        if weights[name].shape != shape:
+            found = weights[name].shape
+            raise CheckpointError(f"weight {name} has shape {found}; config says {shape}. Restore the file.")
+
+
+def _check_weights(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    _check_shapes(config, weights)
+    for name, found in weights.items():
         if not math.isfinite(float(np.abs(found).max(initial=0.0))):
             raise CheckpointError(
                 f"weight {name} holds NaN or infinite values; expected finite numbers. Train the model again "

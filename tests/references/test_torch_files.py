@@ -113,6 +113,41 @@ def test_a_tensor_that_repeats_one_entry_is_refused(tmp_path: Path) -> None:
         read_torch_file(tmp_path / "file.pt")
 
 
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (torch._neg_view(torch.ones(3)), "changes its numbers"),  # type: ignore[attr-defined]
+        (torch.ones(3, dtype=torch.bfloat16), "BFloat16Storage, no plain tensor"),
+        (torch.nn.Parameter(torch.ones(3)), "_rebuild_parameter, no plain tensor"),
+        (torch.ones(3, dtype=torch.complex64), "no plain tensor"),
+    ],
+    ids=["negative view", "bfloat16", "parameter", "complex"],
+)
+def test_tensors_that_are_more_than_numbers_in_a_row_are_refused(tmp_path: Path, payload: Any, message: str) -> None:
+    torch.save({"a": payload}, tmp_path / "file.pt")
+    with pytest.raises(ValueError, match=message) as refused:
+        read_torch_file(tmp_path / "file.pt")
+    assert not isinstance(refused.value, CodeError)
+
+
+def test_what_would_end_the_process_or_fill_its_memory_is_refused(tmp_path: Path) -> None:
+    """Python hashes a deep tuple by recursion without a limit; operations are looked at one by one."""
+    deep = b"\x80\x02}K\x01" + b"\x85" * 300_000 + b"K\x01s."
+    for pickled in (deep, b"\x80\x02" + b"N0" * 2**24 + b"N."):
+        torch.save({"a": torch.ones(2)}, tmp_path / "file.pt")
+        rewrite(tmp_path / "file.pt", "data.pkl", pickled)
+        with pytest.raises(ValueError, match=r"no plain ones|more than 16777216 bytes"):
+            read_torch_file(tmp_path / "file.pt")
+
+
+@pytest.mark.parametrize("order", [b"weird", b"big\n"])
+def test_an_unknown_byte_order_is_refused(tmp_path: Path, order: bytes) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "file.pt")
+    rewrite(tmp_path / "file.pt", "byteorder", order)
+    with pytest.raises(ValueError, match="its byte order is"):
+        read_torch_file(tmp_path / "file.pt")
+
+
 WIRINGS: list[dict[str, Any]] = [
     {"latent_mode": mode, "peepholes": peepholes}
     for mode, peepholes in itertools.product(("last", "per-step", "none"), (False, True))

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,31 @@ def test_a_sweep_in_one_call(tmp_path: Path) -> None:
     again = hm.sweep("grammar", {"adc.bits": [3, 8]}, tmp_path / "sweep", trials=1, sentences=5, workers=1)
     np.testing.assert_array_equal(again.rows.agreement_free, found.rows.agreement_free)
     assert hm.load_sweep(tmp_path / "sweep").rows.equals(found.rows)
+
+
+@pytest.mark.parametrize("backend", ["SPICE", "ngspice", None])
+def test_an_engine_that_is_none_is_refused(backend: str) -> None:
+    with pytest.raises(hm.UserError, match=r"no such engine; expected spice, nodal or software"):
+        hm.simulate(hm.compile("grammar"), "this child carries his clock", backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("samples", "largest"),
+    [
+        (None, 1.0),
+        (np.ones((3, 4)), 1.0),
+        (np.zeros((0, 96)), 1.0),
+        (np.full((3, 96), np.nan), 1.0),
+        (np.ones((3, 96)), 0.0),
+        (np.ones((3, 96)), np.nan),
+        (np.ones((3, 96)), -1.0),
+    ],
+)
+def test_damaged_calibration_is_refused_by_compile(samples: np.ndarray | None, largest: float) -> None:  # type: ignore[type-arg]
+    model = hm.open_model("grammar")
+    calibration = {name: value for name, value in model.calibration.items() if name != "encoder1"}
+    if samples is not None:
+        calibration["encoder1"] = samples
+    ranges = {**model.ranges, "encoder1": {"x": largest, "h": 1.0}}
+    with pytest.raises(hm.UserError, match="the checkpoint's calibration of encoder1 is damaged; expected finite"):
+        hm.compile(replace(model, calibration=calibration, ranges=ranges))

@@ -286,6 +286,22 @@ def test_parts_of_the_wrong_kind_are_refused(saved: Path, changes: dict[str, Any
         load_checkpoint(saved)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": torch.ones(2)}, "is not a checkpoint"),
+        ({"version": torch.ones(2)}, "has format version"),
+        ({"metrics": {"nll": 10**400}}, "malformed"),
+        ({"vocabulary": "\ud800"}, "malformed"),
+        ({"calibration": {"third": torch.ones(2, 2)}}, "calibration is of third; expected encoder1"),
+    ],
+)
+def test_odd_values_are_refused_in_one_line(saved: Path, changes: dict[str, Any], message: str) -> None:
+    tamper(saved, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(saved)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(saved: Path, value: float) -> None:
     weights = torch.load(saved, weights_only=True)["weights"]

@@ -35,9 +35,11 @@ def read_tensor_file(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             payload: dict[str, Any] = json.loads((file.metadata() or {}).get(_PLAIN, "{}"))
+            if not isinstance(payload, dict):
+                raise ValueError(f"its entry {_PLAIN} is no dictionary")
             for part in _ARRAYS:
                 keys = [key for key in file.keys() if key.startswith(f"{part}/")]
                 payload[part] = {key.removeprefix(f"{part}/"): file.get_tensor(key) for key in keys}
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
+    except (SafetensorError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(str(error)) from error  # the others: numbers that numpy does not know, JSON without end
     return payload

@@ -3,16 +3,18 @@
 Loading torch takes seconds and its libraries are large; what a checkpoint holds is a dictionary and arrays. The file
 is a zip of uncompressed parts: `data.pkl`, a pickle in which each tensor names its storage, and `data/N`, the bytes
 of storage N. A pickle is a program: this one may make plain values and tensors, and is refused unread if it asks for
-anything else. `torch.save` is documented to keep the layout; tests hold this reader against `torch.load`.
+anything else. What torch itself would refuse is refused too. Tests hold this reader against `torch.load`.
 """
 
 import io
 import pickle
 import pickletools
+import re
 import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +36,29 @@ _STORAGES: Mapping[str, str] = {
 }
 """Kinds of numbers that numpy knows too, by torch's name."""
 _NAMES = {f"{module} {name}" for module, name in (_REBUILD, _ORDERED, *(("torch", kind) for kind in _STORAGES))}
+_OTHER_TENSORS = re.compile(r"torch \w+Storage|torch\._utils _rebuild_\w+|torch\._tensor _rebuild_\w+")
 _PLAIN = frozenset(
     "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT "
     "BINUNICODE SHORT_BINUNICODE EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT "
     "SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET POP POP_MARK GLOBAL REDUCE BINPERSID".split()
 )
 """What a pickle may do: no attribute is set, and only the names above are called."""
+_CALLS = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD")
+_LARGEST = 2**24
+"""Most bytes of a pickle: it holds names and shapes, the arrays lie beside it. Chosen."""
+_MOST_TUPLES = 20_000
+"""A tensor has a handful; Python hashes a tuple of tuples by recursion, without a limit of its own. Chosen."""
 
 
 class CodeError(ValueError):
     """The file asks for something to be imported or called that no plain value needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of numbers, as a pickle names it."""
+
+    dtype: str
 
 
 def read_torch_file(path: Path) -> Any:
@@ -58,10 +73,10 @@ def read_torch_file(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             return _Parts(archive).load()
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, pickle.UnpicklingError) as error:
-        if _asks_for_code(_bytes_of_old_file(path)):
+        if _old_file_asks_for_code(path):
             raise CodeError(str(error)) from error
         raise ValueError(str(error)) from error
-    except (KeyError, TypeError, AttributeError, IndexError, EOFError, OverflowError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, EOFError, OverflowError, MemoryError) as error:
         raise ValueError(str(error)) from error
 
 
@@ -72,25 +87,32 @@ class _Parts:
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
             raise ValueError("its parts are compressed: they could have any size once they are unpacked")
         found = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        if not found:
-            raise ValueError("it has no data.pkl")
+        if len(found) != 1:
+            raise ValueError(f"it has {len(found)} parts data.pkl instead of one")
         self._archive, self._folder = archive, found[0].removesuffix("data.pkl")
-        self._swapped = (self._read_if_there("byteorder") == b"big") == (sys.byteorder == "little")
+        order = self._read_if_there("byteorder") or b"little"
+        if order not in (b"little", b"big"):
+            raise ValueError(f"its byte order is {order[:20]!r}")
+        self._swapped = order != sys.byteorder.encode()
         self._storages: dict[str, NDArray[Any]] = {}
 
     def load(self) -> Any:
-        content = self._archive.read(f"{self._folder}data.pkl")
-        if _asks_for_code(content):
-            raise CodeError("it names code")
+        name = f"{self._folder}data.pkl"
+        if self._archive.getinfo(name).file_size > _LARGEST:
+            raise ValueError(f"its data.pkl has more than {_LARGEST} bytes")
+        content = self._archive.read(name)
         _check_operations(content)
         return _Unpickler(content, self.storage).load()
 
-    def storage(self, kind: str, key: str) -> NDArray[Any]:
+    def storage(self, kind: _Kind, key: str, count: int) -> NDArray[Any]:
         if key not in self._storages:
             content = self._archive.read(f"{self._folder}data/{key}")
-            values = np.frombuffer(bytearray(content), np.dtype(kind))
+            values = np.frombuffer(bytearray(content), np.dtype(kind.dtype))
             self._storages[key] = values.byteswap(inplace=True) if self._swapped else values
-        return self._storages[key]
+        storage = self._storages[key]
+        if storage.dtype != np.dtype(kind.dtype) or len(storage) != count:
+            raise ValueError(f"data/{key} holds {len(storage)} of {storage.dtype}; its tensors need {count}")
+        return storage
 
     def _read_if_there(self, name: str) -> bytes:
         full = self._folder + name
@@ -100,24 +122,36 @@ class _Parts:
 class _Unpickler(pickle.Unpickler):
     """Makes plain values, and arrays where the pickle has tensors."""
 
-    def __init__(self, content: bytes, storage: Callable[[str, str], NDArray[Any]]) -> None:
+    def __init__(self, content: bytes, storage: Callable[[_Kind, str, int], NDArray[Any]]) -> None:
         super().__init__(io.BytesIO(content))
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == _REBUILD:
             return _tensor
-        if (module, name) == _ORDERED:
-            return OrderedDict
-        return _STORAGES[name]
+        return OrderedDict if (module, name) == _ORDERED else _Kind(_STORAGES[name])
 
-    def persistent_load(self, pid: tuple[str, str, str, str, int]) -> NDArray[Any]:
-        _, kind, key, _, _ = pid
-        return self._storage(kind, key)
+    def persistent_load(self, pid: tuple[str, _Kind, str, str, int]) -> NDArray[Any]:
+        _, kind, key, _, count = pid
+        if not isinstance(kind, _Kind):
+            raise TypeError(f"a storage of {kind!r}")
+        return self._storage(kind, key, count)
 
 
-def _tensor(storage: NDArray[Any], offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> Any:
+def _tensor(
+    storage: NDArray[Any],
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    requires_grad: bool = False,
+    hooks: object = None,
+    metadata: object = None,
+) -> NDArray[Any]:
     """Return the array that lies in a storage; one that repeats its few entries to any size is refused."""
+    if metadata:
+        raise ValueError("a tensor is a view that changes its numbers, by sign or conjugation")
+    if any(stride < 0 for stride in strides):
+        raise ValueError("a tensor runs backwards")
     size = storage.itemsize
     array = np.ndarray(shape, storage.dtype, storage.data, offset * size, [stride * size for stride in strides])
     if array.nbytes > storage.nbytes:
@@ -126,23 +160,37 @@ def _tensor(storage: NDArray[Any], offset: int, shape: tuple[int, ...], strides:
 
 
 def _check_operations(content: bytes) -> None:
+    """Refuse a pickle that makes anything but plain values and tensors; nothing is executed.
+
+    Raises:
+        CodeError: It names something else to be imported or called.
+        ValueError: It is damaged, or its values are of other kinds.
+    """
+    tuples = 0
     for code, argument, _ in pickletools.genops(content):
-        if code.name not in _PLAIN or (code.name == "LONG_BINPUT" and int(argument or 0) > len(content)):
+        if code.name == "GLOBAL" and argument not in _NAMES:
+            if _OTHER_TENSORS.fullmatch(str(argument)):
+                raise ValueError(f"it holds {argument}, no plain tensor of numbers that numpy knows")
+            raise CodeError(f"it names {argument}")
+        if code.name in _CALLS:
+            raise CodeError(f"it calls ({code.name})")
+        tuples += code.name.startswith("TUPLE")
+        if code.name not in _PLAIN or tuples > _MOST_TUPLES:
             raise ValueError(f"its values are no plain ones ({code.name})")
+        if code.name == "LONG_BINPUT" and int(argument or 0) > len(content):
+            raise ValueError("its memory would be larger than the file")
 
 
-def _asks_for_code(content: bytes) -> bool:
-    """Whether a pickle names an object other than tensors and what they are made of; nothing is executed."""
+def _old_file_asks_for_code(path: Path) -> bool:
+    """Whether a file that is no zip is a pickle, as torch's files of before 1.6 are, that names something to call."""
     try:
-        operations = [(code.name, argument) for code, argument, _ in pickletools.genops(content)]
-    except (ValueError, StopIteration):
+        with path.open("rb") as file:
+            content = file.read(2**20)
+        if not content.startswith(pickle.PROTO):
+            return False
+        return any(
+            code.name == "STACK_GLOBAL" or (code.name == "GLOBAL" and argument not in _NAMES)
+            for code, argument, _ in pickletools.genops(content)
+        )
+    except ValueError:
         return False
-    return any(
-        name in ("STACK_GLOBAL", "INST", "OBJ") or (name == "GLOBAL" and argument not in _NAMES)
-        for name, argument in operations
-    )
-
-
-def _bytes_of_old_file(path: Path) -> bytes:
-    """Return a file that is no zip, as pickles and torch's files of before 1.6 are; nothing of a zip."""
-    return b"" if zipfile.is_zipfile(path) else path.read_bytes()
