@@ -6,8 +6,8 @@
     run = hm.simulate(build, "this child carries his clock")
     print(run.software.text, run.hardware.text, run.agreement)
 
-The words below are the package's public names, in the order in which one meets them; each is loaded from its module
-the first time it is asked for, so that `import hvae_mnn` is quick and torch is loaded by those alone that need it.
+`_HOMES` lists the package's public names in the order in which one meets them; each is loaded from its module the
+first time it is asked for, so that `import hvae_mnn` is quick and torch is loaded by those alone that need it.
 """
 
 from importlib import import_module

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Set up what is missing, run a sentence through the circuit, leave its waveforms in demo/.
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
 

@@ -5,6 +5,7 @@
 # FRESH=1: a new root, a clean clone of HEAD, and none of the wheels that pip finds on this machine's disk.
 # Where no root can be made it says why and leaves with 77. Mounts end with the run.
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 suite=$1 base=${DEBIANS:-build/debian}/$1
 shift

@@ -5,6 +5,7 @@
 # HVAE_MNN_TORCH says which build of torch: `default`, the one that pip as it is set up here would take, on Linux with
 # libraries for GPUs; `cpu`, a tenth of that; `auto` (the same as nothing), `cpu` where it can be had, else `default`.
 set -euo pipefail
+unset CDPATH
 cd -P "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { echo "setup: $*" >&2; }
@@ -85,6 +86,11 @@ if ! fits .venv/bin/python; then
     check_room 1600 # at least, with the CPU build of torch
     [ -n "$(find_python)" ] || packages+=(python3 python3-venv)
 fi
+if [[ ! -e .venv/.made-from && (-e .venv || -L .venv) && -n $(ls -A .venv 2>/dev/null || echo other) ]]; then
+    stop "$PWD/.venv was made by something else and is left alone; move it away, or use pip in it (README.md)"
+fi
+exec 9<scripts/setup.sh # one set-up at a time: a second one would take what the first is making for half-made
+flock 9
 install_debian_packages "${packages[@]}"
 
 made_from=$({ pwd && cat constraints.txt pyproject.toml scripts/setup.sh; } | sha256sum | cut -d ' ' -f 1)
@@ -95,10 +101,10 @@ if [ "${was_made_from:=}" = "$made_from" ] && [[ $was_purpose = tests || $was_pu
     exit
 fi
 
-# What was interrupted, or lost its Python or its folder, is made anew; what others made is kept, its packages renewed.
+# What was interrupted, or lost its Python, its pip or its folder, is made anew.
 options=()
-if [ "$was_made_from" = unfinished ] || ! fits .venv/bin/python ||
-    [[ $(.venv/bin/pip --version 2>/dev/null) != *" $PWD/.venv/"* ]]; then
+if [ "${was_made_from:-unfinished}" = unfinished ] || ! fits .venv/bin/python ||
+    [[ $(PIP_CONFIG_FILE=/dev/null .venv/bin/python -I -m pip --version 2>/dev/null) != *" $PWD/.venv/"* ]]; then
     [ ! -e .venv ] || say "making .venv anew"
     rm -rf .venv
     was_build=
@@ -107,8 +113,6 @@ if [ "$was_made_from" = unfinished ] || ! fits .venv/bin/python ||
     mkdir .venv
     echo unfinished >.venv/.made-from
     "$python" -m venv .venv
-elif [ -z "$was_made_from" ]; then
-    options=(--reinstall)
 fi
 echo unfinished >.venv/.made-from
 take_settings_of_pip

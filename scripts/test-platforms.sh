@@ -5,6 +5,7 @@
 # Rows, all of them where none is named: bookworm and trixie, as root; sudo: trixie, as a user with sudo; container: the
 # lines of Containerfile; lowest: unit tests on bookworm with the lowest versions that pyproject.toml allows.
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # In the bare machine, where /project is a clone of HEAD: do what the row says, print its line of the table.

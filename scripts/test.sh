@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Set up what is missing, then lint, type-check and test in two processes. Arguments go to pytest (try --slow).
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh --tests
 

@@ -1,7 +1,7 @@
 """The command line: parse, call, print. Results go to stdout, everything else to stderr.
 
 Commands import what they need when they run: `--help` stays instant, and torch is loaded by
-those commands alone that train, evaluate or calibrate.
+those commands alone that run a model over a corpus: train, evaluate, prune, calibrate.
 """
 
 import click

@@ -1,7 +1,7 @@
 """Build: a compiled model as a folder that stands on its own.
 
 build/
-  manifest.json     schema version, model hash, hardware, layers, tiles, ports, scales
+  manifest.json     schema version, model hash, hardware, layers, tiles, scales
   model.safetensors the checkpoint: software parts and the software reference
   lib/*.lib         the subcircuits used, copied from netlists/
   decks/            one deck a tile, a folder a layer and gate
@@ -101,7 +101,7 @@ class Build:
         return math.sqrt(squares / self.memristors()) / (array.g_max - array.g_min)
 
 
-def save_build(build: Build, folder: Path, force: bool = False, progress: Progress | None = None) -> Build:
+def save_build(build: Build, folder: str | Path, force: bool = False, progress: Progress | None = None) -> Build:
     """Write a Build whole or not at all; the same Build may be written again.
 
     Args:
@@ -113,6 +113,7 @@ def save_build(build: Build, folder: Path, force: bool = False, progress: Progre
     Raises:
         ArtifactError: The folder holds another Build (unless `force`) or something else.
     """
+    folder = Path(folder)
     with written_whole(folder, lambda there: _may_replace(there, build.manifest, force)) as draft:
         (draft / MANIFEST).write_text(build.manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
         save_checkpoint(build.checkpoint, draft / _MODEL)
@@ -155,12 +156,13 @@ def check_only_build(folder: Path) -> None:
         )
 
 
-def load_build(folder: Path) -> Build:
+def load_build(folder: str | Path) -> Build:
     """Open a Build and check that its parts belong together.
 
     Raises:
         ArtifactError: Missing, incomplete, damaged, or of another schema version.
     """
+    folder = Path(folder)
     manifest = load_manifest(folder)
     _check_complete(folder, manifest)
     name = _model_name(manifest)

@@ -19,7 +19,7 @@ def compile(
     hardware: HardwareConfig | str | Path = "default",
     out: str | Path | None = None,
     *,
-    overrides: Iterable[str] = (),
+    overrides: str | Iterable[str] = (),
     force: bool = False,
     progress: Progress | None = None,
 ) -> Build:
@@ -33,7 +33,7 @@ def compile(
         model: A checkpoint, its file, or the name of a shipped model.
         hardware: A configuration, its file, or the name of a preset.
         out: Folder of the Build; it stays in memory if not given, where the nodal and the software engine read it.
-        overrides: `section.key=value`, changes of the hardware.
+        overrides: `section.key=value`, one or several changes of the hardware.
         force: Replace another Build in that folder.
         progress: Called with a stage, how much is done and how much there is.
 
@@ -42,7 +42,7 @@ def compile(
         HardwareError: The hardware, a key or a value is not acceptable.
         ArtifactError: The folder holds another Build or something else, or cannot be written.
     """
-    changes = tuple(overrides)
+    changes = (overrides,) if isinstance(overrides, str) else tuple(overrides)
     checkpoint = model if isinstance(model, Checkpoint) else open_model(str(model))
     if isinstance(hardware, HardwareConfig):
         config, name = override_hardware(hardware, changes), "given"

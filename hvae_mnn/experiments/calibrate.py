@@ -93,7 +93,7 @@ class CalibrationReport:
 
 
 def calibrate_build(
-    folder: Path,
+    folder: str | Path,
     corpus: str | Path,
     *,
     sentences: int = 2000,
@@ -119,6 +119,7 @@ def calibrate_build(
         CorpusError: The corpus is missing, too small, or in other words than the model's.
         HardwareError: A key or a value is not acceptable.
     """
+    folder = Path(folder)
     if sentences < 1:
         raise CorpusError(f"sentences is {sentences}; expected at least 1")
     build = load_build(folder)

@@ -27,7 +27,7 @@ _FITTED = 20_000
 
 def program_build(
     build: Build,
-    folder: Path,
+    folder: str | Path,
     *,
     cells_per_tile: int | None = 8,
     tiles: Collection[str] = (),
@@ -55,6 +55,7 @@ def program_build(
         ArtifactError: A tile is not in the Build, or the folder cannot be written.
         EngineError: ngspice failed.
     """
+    folder = Path(folder)
     config = _configure(build, overrides, seed)
     chosen = _choose_tiles(build, tiles)
     report = progress or (lambda stage, done, total: None)

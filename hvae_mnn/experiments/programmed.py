@@ -147,12 +147,13 @@ def save_programmed(programmed: Programmed, folder: Path) -> None:
         _save_sample(programmed.sample, folder)
 
 
-def load_programmed(folder: Path) -> Programmed:
+def load_programmed(folder: str | Path) -> Programmed:
     """Open what `hvae-mnn program` wrote.
 
     Raises:
         ArtifactError: It is something else, or damaged.
     """
+    folder = Path(folder)
     if not is_programmed(folder):
         raise ArtifactError(f"{folder}: no {PROGRAMMED_FILE} in it; make one with: hvae-mnn program BUILD")
     try:

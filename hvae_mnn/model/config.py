@@ -118,6 +118,8 @@ class ModelConfig:
 
     def draw_noise(self, words: int, seed: int) -> NDArray[np.float64]:
         """Return standard normal numbers for the reparameterisation of a sentence, (L,), or (words + 2, L)."""
+        if not isinstance(seed, int) or seed < 0:
+            raise SentenceError(f"seed is {seed!r}; expected a whole number of at least 0")
         shape = (self.latent,) if self.latent_mode == "last" else (words + 2, self.latent)
         return np.random.default_rng(seed).standard_normal(shape)
 

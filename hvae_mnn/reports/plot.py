@@ -99,15 +99,15 @@ def _plot_rows(folder: Path, signals: Sequence[str], out: Path) -> list[Path]:
     return [out]
 
 
-def plot(what: "Run | Build | Programmed | Explanation | DeviceCurves", signals: Sequence[str] = ()) -> Figure:
+def plot(what: "Run | Build | Programmed | Explanation | DeviceCurves", signals: str | Sequence[str] = ()) -> Figure:
     """Draw a result as the figure that `hvae-mnn plot` makes of it; `figure.savefig(...)` writes it.
 
         plot(simulate(build, "this child carries his clock")).savefig("run.png")
 
     Args:
         what: A Run, a Build, a programming, an explanation, or a device's curves. Of a Sweep there is a figure for
-            each study: `plot_artifact` writes them.
-        signals: TILE.NODE or TILE of a Run; one TILE or LAYER.GATE of a Build; empty for a selection.
+            each study: `hvae-mnn plot FOLDER` writes them.
+        signals: One or several: TILE.NODE or TILE of a Run; one TILE or LAYER.GATE of a Build; empty for a selection.
 
     Raises:
         ArtifactError: A signal is not in it.
@@ -116,7 +116,7 @@ def plot(what: "Run | Build | Programmed | Explanation | DeviceCurves", signals:
     kind = type(what).__name__
     if kind not in _FIGURES:
         raise TypeError(f"a {kind} has no figure; expected one of {', '.join(_FIGURES)}")
-    figure: Figure = _FIGURES[kind](what, signals)
+    figure: Figure = _FIGURES[kind](what, (signals,) if isinstance(signals, str) else signals)
     return figure
 
 

@@ -267,12 +267,13 @@ def share_equal(first: Sequence[object], second: Sequence[object]) -> float:
     return sum(a == b for a, b in zip(first, second, strict=False)) / longer if longer else 1.0
 
 
-def save_run(run: Run, folder: Path) -> None:
+def save_run(run: Run, folder: str | Path) -> None:
     """Write a Run whole or not at all; an older Run in the folder is replaced.
 
     Raises:
         ArtifactError: The folder holds something that is not a Run, or cannot be written.
     """
+    folder = Path(folder)
     with written_whole(folder, may_replace_run) as draft:
         (draft / RUN_FILE).write_text(json.dumps(run.to_json(), indent=1) + "\n", encoding="utf-8")
         traces = {
@@ -285,12 +286,13 @@ def save_run(run: Run, folder: Path) -> None:
             save_waveforms(run.waveforms, draft / "waveforms")
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: str | Path) -> Run:
     """Open a Run.
 
     Raises:
         ArtifactError: Not a Run, or damaged.
     """
+    folder = Path(folder)
     if not is_run(folder):
         raise ArtifactError(f"{folder}: not a run (no {RUN_FILE}); make one with: hvae-mnn simulate --out {folder}")
     try:

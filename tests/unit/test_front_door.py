@@ -42,7 +42,7 @@ def test_the_readmes_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     exec(example.replace('"spice"', '"nodal"'), {})
     assert "this child carries his clock" in capsys.readouterr().out
-    assert (tmp_path / "build" / "manifest.json").is_file()
+    assert (tmp_path / "small" / "manifest.json").is_file()
 
 
 def test_a_model_is_compiled_simulated_explained_and_drawn(tmp_path: Path) -> None:
@@ -112,3 +112,32 @@ def test_damaged_calibration_is_refused_by_compile(samples: np.ndarray | None, l
     ranges = {**model.ranges, "encoder1": {"x": largest, "h": 1.0}}
     with pytest.raises(hm.UserError, match="the checkpoint's calibration of encoder1 is damaged; expected finite"):
         hm.compile(replace(model, calibration=calibration, ranges=ranges))
+
+
+def test_folders_and_changes_are_given_as_strings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hm.compile("grammar", out="build", overrides="adc.bits=7")
+    build = hm.load_build("build")
+    assert build.manifest.hardware.adc.bits == 7
+    hm.save_build(build, "again")
+    run = hm.simulate(build, "this child carries his clock", backend="nodal")
+    hm.save_run(run, "run")
+    assert hm.load_run("run").hardware.tokens == run.hardware.tokens
+    assert hm.plot(build, "encoder1.f.r0c0").axes
+    with pytest.raises(hm.UserError, match="seed is -1; expected a whole number"):
+        hm.simulate(build, "this child carries his clock", backend="nodal", seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("axes", "more", "message"),
+    [
+        ({}, {}, "sweep: axes is"),
+        ({"adc.bits": "4,8"}, {}, "expected a list of values"),
+        ({"adc.bits": 4}, {}, "expected a list of values for each key"),
+        ({"adc.bits": [4]}, {"trials": 0}, "sweep: trials is 0"),
+        ({"adc.bits": [4]}, {"sentences": 0}, "sentences is 0; expected at least 1"),
+    ],
+)
+def test_a_sweep_of_nothing_is_refused(tmp_path: Path, axes: object, more: dict[str, int], message: str) -> None:
+    with pytest.raises(hm.UserError, match=message):
+        hm.sweep("grammar", axes, tmp_path / "sweep", **more)  # type: ignore[arg-type]

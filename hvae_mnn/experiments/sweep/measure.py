@@ -4,7 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from hvae_mnn.compiler.shipped import open_model
+from hvae_mnn.errors import SweepError
 from hvae_mnn.experiments.sweep.plan import DEFAULT_TRIALS, Axis, Study
 from hvae_mnn.experiments.sweep.run import SweepSettings, make_plan, run_sweep
 from hvae_mnn.experiments.sweep.sentences import choose_corpus, draw_sentences
@@ -14,13 +17,27 @@ from hvae_mnn.model.checkpoint import Checkpoint
 from hvae_mnn.runtime.progress import Progress
 
 
+def _make_study(axes: Mapping[str, Sequence[Any]], trials: int) -> Study:
+    try:
+        if any(isinstance(values, str) for values in axes.values()):
+            raise SweepError("the values of an axis are a string; expected a list of values")
+        listed = tuple(Axis(key=key, values=tuple(values)) for key, values in axes.items())
+        return Study(name="sweep", axes=listed, trials=trials)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise SweepError(f"sweep: {place} is {problem['input']!r}; {problem['msg']}") from None
+    except (TypeError, AttributeError) as error:
+        raise SweepError(f"sweep: axes are {axes!r}; expected a list of values for each key ({error})") from None
+
+
 def sweep(
     model: Checkpoint | str | Path,
     axes: Mapping[str, Sequence[Any]],
     out: str | Path,
     *,
     hardware: str = "default",
-    overrides: Iterable[str] = (),
+    overrides: str | Iterable[str] = (),
     trials: int = DEFAULT_TRIALS,
     corpus: str | Path | None = None,
     sentences: int = 100,
@@ -38,7 +55,7 @@ def sweep(
         axes: Values of each key of the hardware, `section.key`; several make a grid.
         out: Folder of the Sweep.
         hardware: Preset or file of what is varied.
-        overrides: `section.key=value`, changes of the hardware.
+        overrides: `section.key=value`, one or several changes of the hardware.
         trials: Dies at each point.
         corpus: Where test sentences are from: `grammar`, or a folder; what the model was trained on if not given.
         sentences: Test sentences to draw.
@@ -51,13 +68,14 @@ def sweep(
         SweepError: The axes contradict themselves, or the model can read none of the corpus.
         ArtifactError: The folder holds another sweep or something else, or the disk fails.
     """
-    changes, name = tuple(overrides), str(model)
+    changes = (overrides,) if isinstance(overrides, str) else tuple(overrides)
+    name = str(model)
     checkpoint = model if isinstance(model, Checkpoint) else open_model(name)
     if isinstance(model, Checkpoint):
         name = model.content_hash()[:12]
-    study = Study(
-        name="sweep", axes=tuple(Axis(key=key, values=tuple(values)) for key, values in axes.items()), trials=trials
-    )
+    study = _make_study(axes, trials)
+    if sentences < 1:
+        raise SweepError(f"sweep: sentences is {sentences}; expected at least 1")
     drawn = draw_sentences(checkpoint, str(corpus) if corpus else choose_corpus(checkpoint), sentences, seed)
     plan, points = make_plan(
         checkpoint,

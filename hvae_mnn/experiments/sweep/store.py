@@ -293,12 +293,13 @@ def is_sweep(folder: Path) -> bool:
     return (folder / PLAN_FILE).is_file() and (folder / ROWS_FILE).is_file()
 
 
-def load_sweep(folder: Path) -> Sweep:
+def load_sweep(folder: str | Path) -> Sweep:
     """Open a Sweep and check that its parts belong together.
 
     Raises:
         ArtifactError: Missing, incomplete, damaged, or of another schema version.
     """
+    folder = Path(folder)
     plan = _load_plan(folder)
     schema = row_schema(plan)
     rows = _load_table(folder / ROWS_FILE, schema)
