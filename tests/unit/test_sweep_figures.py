@@ -428,7 +428,7 @@ def test_a_saved_sweep_is_plotted_by_study_without_loading_torch_or_dask(tmp_pat
         for point in points
         for trial in range(point.trials)
     ]
-    store.save_sweep_figures(plan, pa.Table.from_pylist(rows, schema=store.row_schema(plan)), None, tmp_path / "sweep")
+    store.save_sweep(plan, pa.Table.from_pylist(rows, schema=store.row_schema(plan)), None, tmp_path / "sweep")
     code = (
         "import sys; from pathlib import Path; from hvae_mnn.reports.plot import plot_artifact\n"
         f"files = plot_artifact(Path({str(tmp_path / 'sweep')!r}), ['elbo'], Path({str(tmp_path / 'a.png')!r}))\n"
